@@ -1,0 +1,424 @@
+//! The documents that the bridge files (contract sections 5 to 8): what they hold and how they are spelled.
+
+use std::ffi::OsStr;
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::canonical;
+use crate::command::Constraints;
+use crate::digest::Sha256;
+use crate::id::CommandId;
+use crate::json;
+use crate::reason::{Reason, Stage};
+use crate::signing::SecretSlot;
+
+/// The longest stem that a dead letter takes from a file's name, in bytes.
+const MAX_STEM_BYTES: usize = 64;
+
+/// Why an artifact could not be spelled. It cannot happen for the types of this module.
+#[derive(Debug, thiserror::Error)]
+#[error("an artifact could not be serialised")]
+pub struct SerializeError(#[from] serde_json::Error);
+
+/// An artifact's bytes: indented JSON with a newline at its end.
+///
+/// # Errors
+/// When serde refuses the value.
+pub fn to_bytes(artifact: &impl Serialize) -> Result<Vec<u8>, SerializeError> {
+    let mut bytes = serde_json::to_vec_pretty(artifact)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// The canonical form of anything that serialises to an object, without its top-level `omit`.
+///
+/// # Errors
+/// When serde refuses the value.
+pub fn canonical_without(artifact: &impl Serialize, omit: &str) -> Result<String, SerializeError> {
+    let text = serde_json::to_vec(artifact)?;
+    match json::parse(&text) {
+        Ok(json::Value::Object(object)) => Ok(canonical::object_without(&object, omit)),
+        _ => Err(SerializeError(serde::ser::Error::custom("not an object"))),
+    }
+}
+
+/// What an op did, in `results/<id>.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OpReport {
+    /// The op's name.
+    pub op: &'static str,
+    /// The file, for every op but a move.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// A move's origin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// A move's end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Hash of the file before the op; `None` where there was none.
+    pub before_sha256: Option<Sha256>,
+    /// Hash of the file after the op; `None` where there is none.
+    pub after_sha256: Option<Sha256>,
+}
+
+/// What a check found, in `results/<id>.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// The check's name.
+    pub check: &'static str,
+    /// 0 when it holds.
+    pub exit_code: i32,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+    /// Whether the output was cut.
+    pub truncated: bool,
+}
+
+/// The bounds of a command, as given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConstraintsGiven {
+    /// The longest run, in milliseconds.
+    pub max_runtime_ms: u64,
+    /// The most files that may differ.
+    pub max_files_changed: u64,
+    /// The most bytes that may be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes_written: Option<u64>,
+}
+
+impl From<Constraints> for ConstraintsGiven {
+    fn from(given: Constraints) -> Self {
+        Self {
+            max_runtime_ms: given.max_runtime_ms,
+            max_files_changed: given.max_files_changed,
+            max_bytes_written: given.max_bytes_written,
+        }
+    }
+}
+
+/// The bounds of a command, as given, and whether they were kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ConstraintsReport {
+    /// As given.
+    #[serde(flatten)]
+    pub given: ConstraintsGiven,
+    /// Whether they were kept.
+    pub ok: bool,
+}
+
+/// `results/<id>.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ResultDocument<'a> {
+    /// The command.
+    pub id: &'a CommandId,
+    /// `ok` or `failed`.
+    pub status: &'static str,
+    /// 0, or the reason's code.
+    pub exit_code: u8,
+    /// Null when ok.
+    pub reason: Option<Reason>,
+    /// Null when ok, else one sentence.
+    pub detail: Option<&'a str>,
+    /// The target's name.
+    pub target: &'a str,
+    /// Always `applyPatch`.
+    pub action: &'static str,
+    /// The command's patch type.
+    pub patch_type: &'static str,
+    /// As the document spells it.
+    pub issued_at: &'a str,
+    /// When the bridge read the document.
+    pub received_at: String,
+    /// When execution began.
+    pub executed_at: String,
+    /// When it ended.
+    pub finished_at: String,
+    /// Its length.
+    pub duration_ms: u64,
+    /// Files that differ.
+    pub files_changed: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+    /// One an op.
+    pub ops: &'a [OpReport],
+    /// One a check that was run.
+    pub checks: &'a [CheckReport],
+    /// The bounds.
+    pub constraints: ConstraintsReport,
+    /// How often execution was tried.
+    pub attempts: u32,
+}
+
+/// `results/<id>.integrity.json`: the hashes of a command's artifacts, signed by the bridge.
+#[derive(Clone, Debug, Serialize)]
+pub struct IntegrityDocument<'a> {
+    /// The command.
+    pub id: &'a CommandId,
+    /// Hash of the document as it arrived.
+    pub input_sha256: Sha256,
+    /// Hash of `results/<id>.json`.
+    pub result_sha256: Sha256,
+    /// Hash of `diffs/<id>.patch`.
+    pub diff_sha256: Sha256,
+    /// Hash of `archive/<id>.json`; null for a command that failed.
+    pub archive_sha256: Option<Sha256>,
+    /// Hash of the dead letter of a command that failed after execution began; left out otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letter_sha256: Option<Sha256>,
+    /// As the document spells it.
+    pub issued_at: &'a str,
+    /// When execution began.
+    pub executed_at: String,
+    /// Its length.
+    pub duration_ms: u64,
+    /// Files that differ.
+    pub files_changed: u64,
+    /// As given.
+    pub constraints: ConstraintsGiven,
+    /// Whether they were kept.
+    pub limits_ok: bool,
+    /// Always true: nothing else is executed.
+    pub hmac_ok: bool,
+    /// The command's exit code.
+    pub exit_code: u8,
+    /// Which secret verified the command and signs this file.
+    pub secret: SecretSlot,
+    /// The bridge's signature over the canonical form of this file without this field.
+    pub hmac: String,
+}
+
+/// `dead_letter/<id>.json`.
+#[derive(Debug, Serialize)]
+pub struct DeadLetter<'a> {
+    /// The document's id, if it yields a valid one.
+    pub id: Option<&'a CommandId>,
+    /// Why.
+    pub reason: Reason,
+    /// One sentence.
+    pub detail: &'a str,
+    /// Where in the order of judgement.
+    pub stage: Stage,
+    /// The file's name in `commands/`.
+    pub file: String,
+    /// When it was judged.
+    pub rejected_at: String,
+    /// Hash of the document's bytes.
+    pub input_sha256: Sha256,
+    /// Whether the signature held.
+    pub hmac_ok: bool,
+    /// How often execution was tried.
+    pub attempts: u32,
+    /// The document, as it was sent.
+    pub command: Option<&'a RawValue>,
+    /// The first bytes of what is no JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_base64: Option<String>,
+}
+
+/// The name, without folder and `.json`, that a dead letter takes from its document's id or, where it yields none,
+/// from the file's name: `taken` tells whether a dead letter of that name is there already.
+pub fn dead_letter_name(id: Option<&CommandId>, file: &OsStr, input: &Sha256, taken: impl Fn(&str) -> bool) -> String {
+    match id {
+        Some(id) if !taken(id.as_str()) => id.to_string(),
+        Some(id) => format!("{id}-{}", input.short()),
+        None => format!("{}-{}", clean_stem(file), input.short()),
+    }
+}
+
+/// A file's stem with everything but `[A-Za-z0-9._-]` replaced by `_`, cut, and never hidden.
+fn clean_stem(file: &OsStr) -> String {
+    let name = file.to_string_lossy();
+    let stem = name.strip_suffix(".json").unwrap_or(&name);
+    let keep = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let clean: String = stem.chars().map(keep).take(MAX_STEM_BYTES).collect();
+    match clean.trim_start_matches(['.', '-', '_']) {
+        "" => "unnamed".to_owned(),
+        rest => rest.to_owned(),
+    }
+}
+
+/// What an audit line says of a document's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditResult {
+    /// Executed well.
+    Ok,
+    /// Execution began and was undone.
+    Failed,
+    /// Refused before anything changed.
+    Rejected(Reason),
+}
+
+impl AuditResult {
+    /// The word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Rejected(reason) => reason.as_str(),
+        }
+    }
+
+    /// Whether such a document took its id: execution was reached.
+    #[must_use]
+    pub const fn takes_id(self) -> bool {
+        !matches!(self, Self::Rejected(_))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ok" => Some(Self::Ok),
+            "failed" => Some(Self::Failed),
+            other => Reason::ALL.iter().find(|reason| reason.as_str() == other).map(|reason| Self::Rejected(*reason)),
+        }
+    }
+}
+
+/// What one line of the audit log says, without its place in the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When it was written, RFC 3339.
+    pub ts: String,
+    /// The document's id, if it yields a valid one.
+    pub id: Option<CommandId>,
+    /// `applyPatch` where the document is a command, else `None`.
+    pub action: Option<String>,
+    /// How it ended.
+    pub result: AuditResult,
+    /// The exit code; `None` where nothing was executed.
+    pub exit: Option<u8>,
+    /// Files that differ.
+    pub files_changed: u64,
+    /// Whether the signature held.
+    pub hmac_ok: bool,
+    /// Hash of the document's bytes.
+    pub input_sha256: Sha256,
+}
+
+/// One line of the audit log: an entry chained to the line before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditLine {
+    /// What it says.
+    pub entry: AuditEntry,
+    /// The line before's hash.
+    pub prev: Sha256,
+    /// This line's hash.
+    pub hash: Sha256,
+}
+
+/// The keys in the order of the contract.
+#[derive(Serialize)]
+struct AuditWire<'a> {
+    ts: &'a str,
+    id: Option<&'a CommandId>,
+    action: Option<&'a str>,
+    result: &'a str,
+    exit: Option<u8>,
+    files_changed: u64,
+    hmac_ok: bool,
+    input_sha256: Sha256,
+    prev: Sha256,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<Sha256>,
+}
+
+impl AuditLine {
+    /// Chains `entry` to the line whose hash is `prev`.
+    ///
+    /// # Errors
+    /// When serde refuses the value.
+    pub fn chain(entry: AuditEntry, prev: Sha256) -> Result<Self, SerializeError> {
+        let mut line = Self { entry, prev, hash: Sha256::ZERO };
+        line.hash = Sha256::of(canonical_without(&line.wire(None), "hash")?.as_bytes());
+        Ok(line)
+    }
+
+    fn wire(&self, hash: Option<Sha256>) -> AuditWire<'_> {
+        let entry = &self.entry;
+        AuditWire {
+            ts: &entry.ts,
+            id: entry.id.as_ref(),
+            action: entry.action.as_deref(),
+            result: entry.result.as_str(),
+            exit: entry.exit,
+            files_changed: entry.files_changed,
+            hmac_ok: entry.hmac_ok,
+            input_sha256: entry.input_sha256,
+            prev: self.prev,
+            hash,
+        }
+    }
+
+    /// The line as the log holds it, with its newline.
+    ///
+    /// # Errors
+    /// When serde refuses the value.
+    pub fn to_text(&self) -> Result<String, SerializeError> {
+        let mut text = serde_json::to_string(&self.wire(Some(self.hash)))?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// Reads a line of the log, without its newline, and checks its hash. `None` where it is no intact line.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let value = json::parse(text.as_bytes()).ok()?;
+        let object = value.as_object()?;
+        let string = |key: &str| object.get(key).and_then(json::Value::as_str);
+        let number = |key: &str| match object.get(key) {
+            Some(json::Value::Number(number)) => number.as_u64(),
+            _ => None,
+        };
+        let digest = |key: &str| string(key).and_then(Sha256::from_hex);
+        let line = Self {
+            entry: AuditEntry {
+                ts: string("ts")?.to_owned(),
+                id: string("id").and_then(|id| CommandId::parse(id).ok()),
+                action: string("action").map(str::to_owned),
+                result: AuditResult::parse(string("result")?)?,
+                exit: number("exit").and_then(|exit| u8::try_from(exit).ok()),
+                files_changed: number("files_changed")?,
+                hmac_ok: matches!(object.get("hmac_ok")?, json::Value::Bool(true)),
+                input_sha256: digest("input_sha256")?,
+            },
+            prev: digest("prev")?,
+            hash: digest("hash")?,
+        };
+        let hash = Sha256::of(canonical::object_without(object, "hash").as_bytes());
+        (hash == line.hash).then_some(line)
+    }
+}
+
+/// The message of a command's commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitSubject {
+    /// An executed command.
+    Results {
+        /// The command.
+        id: CommandId,
+        /// Its exit code.
+        exit_code: u8,
+    },
+    /// A refused document.
+    DeadLetter {
+        /// Why.
+        reason: Reason,
+    },
+}
+
+impl fmt::Display for CommitSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Results { id, exit_code } => write!(f, "bridge: results {id} (exit={exit_code})"),
+            Self::DeadLetter { reason } => write!(f, "bridge: DLQ {reason}"),
+        }
+    }
+}

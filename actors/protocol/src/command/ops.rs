@@ -1,0 +1,360 @@
+//! The ops and checks of a command, as the document spells them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::digest::Sha256;
+use crate::json::Value;
+use crate::reason::Verdict;
+use crate::schema::{Fields, fault, quote};
+
+/// Which ops a command may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchType {
+    /// All but `applyDiff`.
+    Ops,
+    /// Only `applyDiff`.
+    Unified,
+    /// All.
+    Hybrid,
+}
+
+impl PatchType {
+    /// Reads the contract's name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ops" => Some(Self::Ops),
+            "unified" => Some(Self::Unified),
+            "hybrid" => Some(Self::Hybrid),
+            _ => None,
+        }
+    }
+
+    /// The contract's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ops => "ops",
+            Self::Unified => "unified",
+            Self::Hybrid => "hybrid",
+        }
+    }
+}
+
+/// What an author allows a command to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Create or change files.
+    WriteFile,
+    /// Move files.
+    MoveFile,
+    /// Delete files.
+    DeleteFile,
+}
+
+impl Action {
+    /// Reads the contract's name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "writeFile" => Some(Self::WriteFile),
+            "moveFile" => Some(Self::MoveFile),
+            "deleteFile" => Some(Self::DeleteFile),
+            _ => None,
+        }
+    }
+
+    /// The contract's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WriteFile => "writeFile",
+            Self::MoveFile => "moveFile",
+            Self::DeleteFile => "deleteFile",
+        }
+    }
+}
+
+/// How a `writeFile` spells its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// The string's UTF-8 bytes.
+    Utf8,
+    /// Standard base64 with padding.
+    Base64,
+}
+
+/// The two modes that git keeps for a regular file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FileMode {
+    /// `0644`.
+    Regular,
+    /// `0755`.
+    Executable,
+}
+
+impl FileMode {
+    /// The permission bits.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Regular => 0o644,
+            Self::Executable => 0o755,
+        }
+    }
+
+    /// The mode as git writes it in a diff: `100644`.
+    #[must_use]
+    pub const fn git(self) -> &'static str {
+        match self {
+            Self::Regular => "100644",
+            Self::Executable => "100755",
+        }
+    }
+}
+
+/// What must be true of a file before anything changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// It is there, with this content.
+    Sha256(Sha256),
+    /// Nothing is there.
+    Absent,
+}
+
+/// One step of a mutation. Paths are text as the document spells them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Nothing.
+    Noop,
+    /// Creates a file, or replaces its content.
+    WriteFile {
+        /// The file.
+        path: String,
+        /// The decoded content.
+        content: Vec<u8>,
+        /// How the document spelled it.
+        encoding: Encoding,
+        /// The mode; `None` keeps an existing file's, and is `0644` for a new one.
+        mode: Option<FileMode>,
+        /// Precondition on `path`.
+        expect: Option<Expect>,
+    },
+    /// Moves a file.
+    MoveFile {
+        /// From here,
+        from: String,
+        /// to there.
+        to: String,
+        /// Whether a file at `to` may be replaced.
+        overwrite: bool,
+        /// Precondition on `from`.
+        expect: Option<Expect>,
+    },
+    /// Deletes a file.
+    DeleteFile {
+        /// The file.
+        path: String,
+        /// Precondition on `path`.
+        expect: Option<Expect>,
+    },
+    /// Replaces each occurrence of a text.
+    ReplaceText {
+        /// The file.
+        path: String,
+        /// What to find; not empty.
+        search: String,
+        /// What to put in its place.
+        replace: String,
+        /// How often `search` must occur, exactly.
+        count: u64,
+        /// Precondition on `path`.
+        expect: Option<Expect>,
+    },
+}
+
+impl Op {
+    /// The op's name in documents and results.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Noop => "noop",
+            Self::WriteFile { .. } => "writeFile",
+            Self::MoveFile { .. } => "moveFile",
+            Self::DeleteFile { .. } => "deleteFile",
+            Self::ReplaceText { .. } => "replaceText",
+        }
+    }
+
+    /// What `allowedActions` must name for this op; `None` is always allowed.
+    #[must_use]
+    pub const fn action(&self) -> Option<Action> {
+        match self {
+            Self::Noop => None,
+            Self::WriteFile { .. } | Self::ReplaceText { .. } => Some(Action::WriteFile),
+            Self::MoveFile { .. } => Some(Action::MoveFile),
+            Self::DeleteFile { .. } => Some(Action::DeleteFile),
+        }
+    }
+
+    pub(super) fn read(pointer: &str, value: &Value, patch_type: PatchType) -> Result<Self, Verdict> {
+        let fields = Fields::of(pointer.to_owned(), value)?;
+        let name = fields.string("op")?;
+        let is_diff = name == "applyDiff";
+        let misfit = match patch_type {
+            PatchType::Ops if is_diff => Some("patchType \"ops\" allows every op but applyDiff; use \"unified\" or \"hybrid\""),
+            PatchType::Unified if !is_diff => Some("patchType \"unified\" allows only applyDiff; use \"ops\" or \"hybrid\""),
+            _ => None,
+        };
+        let known = ["noop", "writeFile", "moveFile", "deleteFile", "replaceText", "applyDiff"];
+        if !known.contains(&name) {
+            return Err(fault(&fields.at("op"), format!("must be one of {}, found {}", known.join(", "), quote(name))));
+        }
+        if let Some(misfit) = misfit {
+            return Err(fault(&fields.at("op"), misfit));
+        }
+        match name {
+            "noop" => fields.only(&["op"]).map(|()| Self::Noop),
+            "writeFile" => write_file(&fields),
+            "moveFile" => move_file(&fields),
+            "deleteFile" => {
+                fields.only(&["op", "path", "expect"])?;
+                Ok(Self::DeleteFile { path: fields.string("path")?.to_owned(), expect: expect(&fields)? })
+            }
+            "replaceText" => replace_text(&fields),
+            _ => Err(fault(&fields.at("op"), "applyDiff is not supported by this version of the bridge; use writeFile or replaceText")),
+        }
+    }
+}
+
+fn write_file(fields: &Fields<'_>) -> Result<Op, Verdict> {
+    fields.only(&["op", "path", "content", "encoding", "mode", "expect"])?;
+    let encoding = match fields.optional_string("encoding")? {
+        None | Some("utf-8") => Encoding::Utf8,
+        Some("base64") => Encoding::Base64,
+        Some(other) => return Err(fault(&fields.at("encoding"), format!("must be utf-8 or base64, found {}", quote(other)))),
+    };
+    let text = fields.string("content")?;
+    let content = match encoding {
+        Encoding::Utf8 => text.as_bytes().to_vec(),
+        Encoding::Base64 => STANDARD
+            .decode(text)
+            .map_err(|error| fault(&fields.at("content"), format!("is no standard base64 with padding: {error}")))?,
+    };
+    let mode = match fields.optional_string("mode")? {
+        None => None,
+        Some("0644") => Some(FileMode::Regular),
+        Some("0755") => Some(FileMode::Executable),
+        Some(other) => return Err(fault(&fields.at("mode"), format!("must be \"0644\" or \"0755\", found {}", quote(other)))),
+    };
+    Ok(Op::WriteFile { path: fields.string("path")?.to_owned(), content, encoding, mode, expect: expect(fields)? })
+}
+
+fn move_file(fields: &Fields<'_>) -> Result<Op, Verdict> {
+    fields.only(&["op", "from", "to", "overwrite", "expect"])?;
+    Ok(Op::MoveFile {
+        from: fields.string("from")?.to_owned(),
+        to: fields.string("to")?.to_owned(),
+        overwrite: fields.flag("overwrite")?,
+        expect: expect(fields)?,
+    })
+}
+
+fn replace_text(fields: &Fields<'_>) -> Result<Op, Verdict> {
+    fields.only(&["op", "path", "search", "replace", "count", "expect"])?;
+    let search = fields.string("search")?.to_owned();
+    if search.is_empty() {
+        return Err(fault(&fields.at("search"), "must not be empty"));
+    }
+    Ok(Op::ReplaceText {
+        path: fields.string("path")?.to_owned(),
+        search,
+        replace: fields.string("replace")?.to_owned(),
+        count: fields.optional_whole("count", 1)?.unwrap_or(1),
+        expect: expect(fields)?,
+    })
+}
+
+fn expect(fields: &Fields<'_>) -> Result<Option<Expect>, Verdict> {
+    let Some(value) = fields.get("expect") else { return Ok(None) };
+    let pointer = fields.at("expect");
+    let expect = Fields::of(pointer.clone(), value)?;
+    expect.only(&["sha256", "absent"])?;
+    match (expect.get("sha256"), expect.get("absent")) {
+        (Some(_), None) => hex(&expect, "sha256").map(|digest| Some(Expect::Sha256(digest))),
+        (None, Some(Value::Bool(true))) => Ok(Some(Expect::Absent)),
+        _ => Err(fault(&pointer, "must be {\"sha256\": hex} or {\"absent\": true}")),
+    }
+}
+
+fn hex(fields: &Fields<'_>, key: &str) -> Result<Sha256, Verdict> {
+    let text = fields.string(key)?;
+    Sha256::from_hex(text).ok_or_else(|| fault(&fields.at(key), format!("must be 64 hex digits, found {}", quote(text))))
+}
+
+/// Something that must hold after the mutation. Paths are text as the document spells them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// A regular file is there.
+    Exists {
+        /// The file.
+        path: String,
+    },
+    /// Nothing is there.
+    Absent {
+        /// The place.
+        path: String,
+    },
+    /// A file has this content.
+    Sha256 {
+        /// The file.
+        path: String,
+        /// Its hash.
+        equals: Sha256,
+    },
+    /// A file parses as JSON.
+    Json {
+        /// The file.
+        path: String,
+    },
+}
+
+impl Check {
+    /// The check's name in documents and results.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Exists { .. } => "exists",
+            Self::Absent { .. } => "absent",
+            Self::Sha256 { .. } => "sha256",
+            Self::Json { .. } => "json",
+        }
+    }
+
+    /// The path it looks at.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Exists { path } | Self::Absent { path } | Self::Sha256 { path, .. } | Self::Json { path } => path,
+        }
+    }
+
+    pub(super) fn read(pointer: &str, value: &Value) -> Result<Self, Verdict> {
+        let fields = Fields::of(pointer.to_owned(), value)?;
+        let path = || fields.string("path").map(str::to_owned);
+        match fields.string("check")? {
+            "exists" => fields.only(&["check", "path"]).and_then(|()| Ok(Self::Exists { path: path()? })),
+            "absent" => fields.only(&["check", "path"]).and_then(|()| Ok(Self::Absent { path: path()? })),
+            "json" => fields.only(&["check", "path"]).and_then(|()| Ok(Self::Json { path: path()? })),
+            "sha256" => {
+                fields.only(&["check", "path", "equals"])?;
+                Ok(Self::Sha256 { path: path()?, equals: hex(&fields, "equals")? })
+            }
+            "run" => Err(fault(&fields.at("check"), "run checks are not supported by this version of the bridge")),
+            other => {
+                Err(fault(&fields.at("check"), format!("must be one of exists, absent, sha256, json, run, found {}", quote(other))))
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The replay ledger: which ids are taken, and which documents were filed.
+//!
+//! It is derived state: the archiver fills it at start from the audit log, which is durable, and adds each document
+//! that it files. Shared between the executor, which takes ids, and the archiver, which knows what is filed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::artifact::AuditEntry;
+use crate::digest::Sha256;
+use crate::id::CommandId;
+
+/// Half a SHA-256: 128 bits tell a million million documents apart, in half the memory.
+type Key = [u8; 16];
+
+/// The ids that are taken and the documents that were filed.
+#[derive(Default)]
+pub struct Ledger(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    taken: HashMap<Key, Key>,
+    filed: HashSet<Key>,
+}
+
+/// What a command is told that wants to take its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The id was free and is its own now.
+    Granted,
+    /// This very document took it before.
+    Redelivered,
+    /// Another document took it.
+    Taken,
+}
+
+impl Ledger {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is a single insert or remove: a panic cannot leave the state half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a command would be granted its id, without taking it.
+    #[must_use]
+    pub fn look(&self, id: &CommandId, input: Sha256) -> Claim {
+        match self.state().taken.get(&id_key(id)) {
+            None => Claim::Granted,
+            Some(key) if *key == half(input) => Claim::Redelivered,
+            Some(_) => Claim::Taken,
+        }
+    }
+
+    /// Takes the id for the document that hashes to `input`, if it is free.
+    pub fn claim(&self, id: &CommandId, input: Sha256) -> Claim {
+        let claim = self.look(id, input);
+        if claim == Claim::Granted {
+            self.state().taken.insert(id_key(id), half(input));
+        }
+        claim
+    }
+
+    /// Frees an id whose command never got filed, so that it can be tried again.
+    pub fn release(&self, id: &CommandId, input: Sha256) {
+        let mut state = self.state();
+        if !state.filed.contains(&half(input)) && state.taken.get(&id_key(id)) == Some(&half(input)) {
+            state.taken.remove(&id_key(id));
+        }
+    }
+
+    /// Whether a document that hashes to `input` was filed.
+    #[must_use]
+    pub fn is_filed(&self, input: Sha256) -> bool {
+        self.state().filed.contains(&half(input))
+    }
+
+    /// Notes what the audit log says was filed.
+    pub fn record(&self, entry: &AuditEntry) {
+        let mut state = self.state();
+        state.filed.insert(half(entry.input_sha256));
+        if let (true, Some(id)) = (entry.result.takes_id(), &entry.id) {
+            state.taken.insert(id_key(id), half(entry.input_sha256));
+        }
+    }
+
+    /// How many documents were filed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state().filed.len()
+    }
+
+    /// Whether nothing was filed yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ledger({} documents)", self.len())
+    }
+}
+
+/// Two ids that differ in case only are the same.
+fn id_key(id: &CommandId) -> Key {
+    half(Sha256::of(id.folded().as_bytes()))
+}
+
+fn half(digest: Sha256) -> Key {
+    let mut key = Key::default();
+    key.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
+    key
+}

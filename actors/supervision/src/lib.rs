@@ -1,0 +1,1 @@
+//! What actix does not give: metered mailboxes, contained panics and a restart budget.

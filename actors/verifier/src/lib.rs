@@ -1,0 +1,1 @@
+//! Turns bytes into a verified command, or into the reason why not.
