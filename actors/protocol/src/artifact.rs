@@ -422,3 +422,76 @@ impl fmt::Display for CommitSubject {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+
+    fn entry(result: AuditResult) -> AuditEntry {
+        AuditEntry {
+            ts: "2026-01-02T03:04:05.678Z".into(),
+            id: CommandId::parse("a").ok(),
+            action: Some("applyPatch".into()),
+            result,
+            exit: Some(0),
+            files_changed: 2,
+            hmac_ok: true,
+            input_sha256: Sha256::of(b"x"),
+        }
+    }
+
+    #[test]
+    fn audit_lines_chain_keep_their_key_order_and_read_back() {
+        let first = AuditLine::chain(entry(AuditResult::Ok), Sha256::ZERO).unwrap();
+        let second = AuditLine::chain(entry(AuditResult::Rejected(Reason::Expired)), first.hash).unwrap();
+        let text = second.to_text().unwrap();
+        let keys = ["ts", "id", "action", "result", "exit", "files_changed", "hmac_ok", "input_sha256", "prev", "hash"];
+        let places: Vec<_> = keys.iter().map(|key| text.find(&format!("\"{key}\":")).unwrap()).collect();
+        assert!(places.is_sorted(), "{text}");
+        assert_eq!(AuditLine::parse(text.trim_end()).unwrap(), second);
+        assert_eq!(second.prev, first.hash);
+    }
+
+    #[test]
+    fn a_changed_byte_of_an_audit_line_is_noticed() {
+        let text = AuditLine::chain(entry(AuditResult::Failed), Sha256::ZERO).unwrap().to_text().unwrap();
+        let line = text.trim_end();
+        for place in 0..line.len() {
+            let mut bytes = line.as_bytes().to_vec();
+            bytes[place] ^= 1;
+            let changed = String::from_utf8(bytes).unwrap();
+            assert!(AuditLine::parse(&changed).is_none_or(|read| read.to_text().unwrap() != text), "{place}");
+        }
+    }
+
+    #[test]
+    fn dead_letters_never_take_a_name_that_is_taken_or_unsafe() {
+        let (id, digest) = (CommandId::parse("a").unwrap(), Sha256::of(b""));
+        let name = |id, file: &str, taken: bool| dead_letter_name(id, OsStr::new(file), &digest, |_| taken);
+        assert_eq!(name(Some(&id), "x.json", false), "a");
+        assert_eq!(name(Some(&id), "x.json", true), "a-e3b0c442");
+        assert_eq!(name(None, "my file.json", false), "my_file-e3b0c442");
+        assert_eq!(name(None, "..json", false), "unnamed-e3b0c442");
+        assert_eq!(name(None, "../../é\n.json", false), "unnamed-e3b0c442");
+    }
+
+    #[test]
+    fn commit_subjects_are_spelled_as_the_contract_has_them() {
+        let id = CommandId::parse("noop-1").unwrap();
+        assert_eq!(CommitSubject::Results { id, exit_code: 0 }.to_string(), "bridge: results noop-1 (exit=0)");
+        assert_eq!(CommitSubject::DeadLetter { reason: Reason::BadHmac }.to_string(), "bridge: DLQ bad_hmac");
+    }
+
+    #[test]
+    fn the_canonical_form_leaves_the_signature_out() {
+        #[derive(Serialize)]
+        struct Doc {
+            b: u8,
+            a: &'static str,
+            hmac: u8,
+        }
+        assert_eq!(canonical_without(&Doc { b: 1, a: "é", hmac: 0 }, "hmac").unwrap(), "{\"a\":\"\\u00e9\",\"b\":1}");
+        assert!(canonical_without(&1, "hmac").is_err());
+    }
+}

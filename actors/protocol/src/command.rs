@@ -359,5 +359,3 @@ fn constraints(fields: &Fields<'_>) -> Result<Constraints, Verdict> {
     })
 }
 
-#[cfg(test)]
-mod tests;

@@ -208,7 +208,7 @@ fn locate(bytes: &[u8], fault: Fault) -> ParseError {
 }
 
 /// A text of the input, quoted, escaped and shortened so that it is fit for a message.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED_CHARS) {
         None => format!("{text:?}"),
         Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),

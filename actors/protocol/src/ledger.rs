@@ -111,3 +111,48 @@ fn half(digest: Sha256) -> Key {
     key.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
     key
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::artifact::AuditResult;
+    use crate::reason::Reason;
+
+    fn entry(id: &str, result: AuditResult, input: &[u8]) -> AuditEntry {
+        AuditEntry {
+            ts: String::new(),
+            id: CommandId::parse(id).ok(),
+            action: None,
+            result,
+            exit: None,
+            files_changed: 0,
+            hmac_ok: true,
+            input_sha256: Sha256::of(input),
+        }
+    }
+
+    #[test]
+    fn an_id_is_taken_by_execution_alone_and_for_every_spelling_of_its_case() {
+        let ledger = Ledger::default();
+        let (id, other) = (CommandId::parse("Task-1").unwrap(), CommandId::parse("tASK-1").unwrap());
+        ledger.record(&entry("Task-1", AuditResult::Rejected(Reason::Expired), b"old"));
+        assert!(ledger.is_filed(Sha256::of(b"old")));
+        assert_eq!(ledger.claim(&id, Sha256::of(b"a")), Claim::Granted);
+        assert_eq!(ledger.claim(&other, Sha256::of(b"a")), Claim::Redelivered);
+        assert_eq!(ledger.claim(&other, Sha256::of(b"b")), Claim::Taken);
+        ledger.release(&id, Sha256::of(b"b"));
+        assert_eq!(ledger.look(&id, Sha256::of(b"b")), Claim::Taken, "only its owner's document frees an id");
+        ledger.release(&other, Sha256::of(b"a"));
+        assert_eq!(ledger.look(&id, Sha256::of(b"b")), Claim::Granted);
+    }
+
+    #[test]
+    fn a_filed_id_is_never_free_again() {
+        let ledger = Ledger::default();
+        ledger.record(&entry("x", AuditResult::Failed, b"a"));
+        ledger.release(&CommandId::parse("x").unwrap(), Sha256::of(b"a"));
+        assert_eq!(ledger.look(&CommandId::parse("X").unwrap(), Sha256::of(b"b")), Claim::Taken);
+        assert_eq!((ledger.len(), ledger.is_empty()), (1, false));
+    }
+}

@@ -1,0 +1,191 @@
+//! Every verdict that the verifier can give, each by a document that is wrong in exactly that way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use protocol::canonical;
+use protocol::digest::Sha256;
+use protocol::json::{self, Value};
+use protocol::message::Content;
+use protocol::reason::{Reason, Stage};
+use protocol::signing::{Keyring, Secret, SecretSlot};
+use verifier::{Judge, TimeRules};
+
+const NOW: &str = "2026-01-02T12:00:00Z";
+
+fn now() -> DateTime<Utc> {
+    NOW.parse().unwrap()
+}
+
+fn judge() -> Judge {
+    Judge {
+        keyring: Arc::new(Keyring::new(&Secret::new(b"0123456789abcdef".to_vec()).unwrap(), None)),
+        targets: ["MAIN".to_owned()].into(),
+        time: TimeRules { clock_skew: TimeDelta::seconds(30), max_lifetime: TimeDelta::hours(24) },
+        max_command_bytes: 512 * 1024,
+    }
+}
+
+const GOOD: &str = r#"{"schemaVersion":"1.0","id":"a","issued_at":"2026-01-02T11:59:00Z","expires_at":"2026-01-02T12:05:00Z",
+    "nonce":"0","target":"MAIN","action":"applyPatch","patchType":"hybrid","payload":{"inline":{"version":"x","ops":[{"op":"noop"}]}},
+    "validationPlan":[],"allowedActions":["writeFile","moveFile"],"constraints":{"maxRuntimeMs":60000,"maxFilesChanged":1}}"#;
+
+/// GOOD with `change` made to it, signed.
+fn signed(change: impl FnOnce(&mut json::Object)) -> Content {
+    let Value::Object(mut object) = json::parse(GOOD.as_bytes()).unwrap() else { panic!() };
+    change(&mut object);
+    let signature = judge().keyring.sign(SecretSlot::Current, canonical::object_without(&object, "hmac").as_bytes());
+    object.insert("hmac".into(), Value::String(signature));
+    Content::Document(canonical::to_canonical(&Value::Object(object)).into_bytes().into())
+}
+
+fn verdict(content: Content) -> (Stage, Reason, String, bool) {
+    let rejection = judge().judge(content, now(), now()).expect_err("must be rejected");
+    (rejection.verdict.stage, rejection.verdict.reason, rejection.verdict.detail, rejection.hmac_ok)
+}
+
+fn set(pointer: &'static str, text: &'static str) -> Content {
+    signed(|object| {
+        let value = json::parse(text.as_bytes()).unwrap();
+        let mut place = object;
+        let mut keys: Vec<&str> = pointer.split('/').collect();
+        let last = keys.pop().unwrap();
+        for key in keys {
+            let Some(Value::Object(inner)) = place.get_mut(key) else { panic!("{key}") };
+            place = inner;
+        }
+        place.insert(last.into(), value);
+    })
+}
+
+#[test]
+fn a_good_document_is_verified() {
+    let command = judge().judge(signed(|_| ()), now(), now()).unwrap();
+    assert_eq!(command.command().id.as_str(), "a");
+    assert_eq!(command.secret(), SecretSlot::Current);
+    assert_eq!(command.input_sha256(), Sha256::of(command.raw()));
+}
+
+#[test]
+fn optional_fields_may_be_missing_or_there() {
+    for content in [
+        signed(|object| drop(object.remove("validationPlan"))),
+        set("annotations", r#"{"model":"m","n":[1.5,-0,"é"]}"#),
+        set("constraints/maxBytesWritten", "0"),
+        set("allowedActions", r#"["writeFile","writeFile"]"#),
+        set("payload/inline/ops", "[]"),
+        set("validationPlan", r#"[{"check":"exists","path":"x"},{"check":"absent","path":"y"},{"check":"json","path":"z"}]"#),
+        set("payload/inline/ops", r#"[{"op":"writeFile","path":"x","content":"AA==","encoding":"base64","mode":"0755","expect":{"absent":true}},
+            {"op":"moveFile","from":"x","to":"y","overwrite":true},{"op":"deleteFile","path":"y"},
+            {"op":"replaceText","path":"x","search":"a","replace":"","count":2}]"#),
+    ] {
+        judge().judge(content, now(), now()).unwrap();
+    }
+}
+
+#[test]
+fn each_fault_has_its_reason_and_names_its_place() {
+    use Reason::*;
+    let too_many = format!("[{}]", vec![r#"{"op":"noop"}"#; 1001].join(","));
+    let long = format!(r#"{{"x":"{}"}}"#, "x".repeat(16 * 1024));
+    let cases: Vec<(&'static str, String, Reason, &str)> = [
+        ("schemaVersion", r#""2.0""#, UnsupportedVersion, "/schemaVersion"),
+        ("schemaVersion", "1.0", Schema, "/schemaVersion"),
+        ("extra", "1", Schema, "/extra"),
+        ("id", r#""../x""#, Schema, "/id"),
+        ("id", r#""a.json""#, Schema, "/id"),
+        ("id", r#""a.integrity""#, Schema, "/id"),
+        ("id", "7", Schema, "/id"),
+        ("issued_at", r#""2026-01-02 11:59:00""#, Schema, "/issued_at"),
+        ("issued_at", r#""2026-01-02T11:59:00""#, Schema, "/issued_at"),
+        ("expires_at", r#""2026-01-02T11:59:00Z""#, Schema, "/expires_at"),
+        ("expires_at", r#""2026-01-04T11:59:00Z""#, Schema, "/expires_at"),
+        ("nonce", "0", Schema, "/nonce"),
+        ("target", r#""OTHER""#, UnknownTarget, "/target"),
+        ("action", r#""run""#, UnknownAction, "/action"),
+        ("patchType", r#""magic""#, UnknownPatchType, "/patchType"),
+        ("payload", "{}", Schema, "/payload/inline"),
+        ("payload/more", "1", Schema, "/payload/more"),
+        ("payload/inline/more", "1", Schema, "/payload/inline/more"),
+        ("payload/inline/version", "1", Schema, "/payload/inline/version"),
+        ("payload/inline/ops", "{}", Schema, "/payload/inline/ops"),
+        ("payload/inline/ops", &too_many, Schema, "/payload/inline/ops"),
+        ("payload/inline/ops", r#"[{"op":"noop"},{"op":"fly"}]"#, Schema, "/payload/inline/ops/1/op"),
+        ("payload/inline/ops", r#"[{"op":"noop","path":"x"}]"#, Schema, "/payload/inline/ops/0/path"),
+        ("payload/inline/ops", r#"[{"op":"applyDiff","diff":""}]"#, Schema, "not supported"),
+        ("payload/inline/ops", r#"[{"op":"writeFile","path":"x"}]"#, Schema, "/payload/inline/ops/0/content"),
+        ("payload/inline/ops", r#"[{"op":"writeFile","path":"x","content":"A","encoding":"base64"}]"#, Schema, "/0/content"),
+        ("payload/inline/ops", r#"[{"op":"writeFile","path":"x","content":"A","mode":"0777"}]"#, Schema, "/0/mode"),
+        ("payload/inline/ops", r#"[{"op":"writeFile","path":"x","content":"A","expect":{"absent":false}}]"#, Schema, "/0/expect"),
+        ("payload/inline/ops", r#"[{"op":"replaceText","path":"x","search":"","replace":""}]"#, Schema, "/0/search"),
+        ("payload/inline/ops", r#"[{"op":"replaceText","path":"x","search":"a","replace":"","count":0}]"#, Schema, "/0/count"),
+        ("patchType", r#""unified""#, Schema, "/payload/inline/ops/0/op"),
+        ("validationPlan", r#"[{"check":"run","name":"x"}]"#, Schema, "not supported"),
+        ("validationPlan", r#"[{"check":"sha256","path":"x","equals":"abc"}]"#, Schema, "/validationPlan/0/equals"),
+        ("allowedActions", "[]", Schema, "/allowedActions"),
+        ("allowedActions", r#"["fly"]"#, Schema, "/allowedActions/0"),
+        ("constraints/maxRuntimeMs", "0", Schema, "/constraints/maxRuntimeMs"),
+        ("constraints/maxRuntimeMs", "1.0", Schema, "/constraints/maxRuntimeMs"),
+        ("constraints/maxFilesChanged", "-1", Schema, "/constraints/maxFilesChanged"),
+        ("constraints/more", "1", Schema, "/constraints/more"),
+        ("annotations", "[]", Schema, "/annotations"),
+        ("annotations", &long, Schema, "/annotations"),
+    ]
+    .map(|(pointer, text, reason, names)| (pointer, text.to_owned(), reason, names))
+    .into();
+    for (pointer, text, reason, names) in cases {
+        let shown: String = text.chars().take(80).collect();
+        let (stage, found, detail, hmac_ok) = verdict(set(pointer, text.leak()));
+        assert_eq!((stage, found), (Stage::Schema, reason), "{pointer} = {shown}: {detail}");
+        assert!(detail.contains(names), "{pointer} = {shown}: {detail}");
+        assert!(hmac_ok);
+    }
+}
+
+#[test]
+fn required_fields_are_required() {
+    let Value::Object(object) = json::parse(GOOD.as_bytes()).unwrap() else { panic!() };
+    for key in object.keys().filter(|key| *key != "validationPlan") {
+        let (_, reason, detail, _) = verdict(signed(|object| drop(object.remove(key))));
+        assert_eq!(reason, Reason::Schema, "{key}");
+        assert!(detail.contains(&format!("/{key}")), "{detail}");
+    }
+}
+
+#[test]
+fn the_clock_decides_with_skew_for_the_start_only() {
+    let at = |offset| judge().judge(signed(|_| ()), now(), now() + offset).map_err(|rejection| rejection.verdict.reason);
+    // Issued 60 s before NOW, expires 300 s after it.
+    assert!(at(TimeDelta::seconds(-90)).is_ok());
+    assert_eq!(at(TimeDelta::seconds(-91)).unwrap_err(), Reason::NotYetValid);
+    assert!(at(TimeDelta::seconds(299)).is_ok());
+    assert_eq!(at(TimeDelta::seconds(300)).unwrap_err(), Reason::Expired);
+}
+
+#[test]
+fn nothing_is_looked_at_before_the_hmac_holds() {
+    let forged = Content::Document(GOOD.replace("1.0", "9.9").into_bytes().into());
+    let (stage, reason, detail, hmac_ok) = verdict(forged);
+    assert_eq!((stage, reason, hmac_ok), (Stage::Hmac, Reason::BadHmac, false));
+    assert!(detail.contains("not signed"), "{detail}");
+    for hmac in ["7", r#""""#, r#""AAAA""#, "null"] {
+        let document = GOOD.replacen('{', &format!("{{\"hmac\":{hmac},"), 1);
+        let rejection = judge().judge(Content::Document(document.into_bytes().into()), now(), now()).unwrap_err();
+        assert_eq!(rejection.verdict.reason, Reason::BadHmac, "{hmac}");
+        assert_eq!(rejection.id.unwrap().as_str(), "a");
+    }
+}
+
+#[test]
+fn what_is_no_document_is_refused_first() {
+    for (text, reason) in [("", Reason::Malformed), ("[]", Reason::Malformed), ("{", Reason::Malformed), (r#"{"a":1,"a":2}"#, Reason::Malformed)] {
+        assert_eq!(verdict(Content::Document(text.as_bytes().into())).1, reason, "{text}");
+    }
+    let large = Content::TooLarge { head: b"x".as_slice().into(), size: 600_000, sha256: Sha256::of(b"x") };
+    assert_eq!(verdict(large).1, Reason::TooLarge);
+    let link = Content::NotRegular { kind: "a symbolic link", bytes: b"/etc/passwd".as_slice().into() };
+    let (stage, reason, detail, _) = verdict(link);
+    assert_eq!((stage, reason), (Stage::File, Reason::NotRegular));
+    assert!(!detail.contains("passwd"));
+}
