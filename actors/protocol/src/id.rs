@@ -1,7 +1,7 @@
 //! The id of a command: the one name under which all its artifacts are filed.
 //!
-//! A [`CommandId`] is fit to be a file's name in any of the bridge's folders, because of what it may hold and because of
-//! the endings it may not have. This module never decides whether an id is free; that is the ledger's.
+//! A [`CommandId`] is fit to be a file's name in any of the bridge's folders, because of what it may hold and of the
+//! endings it may not have. This module never decides whether an id is free; that is the ledger's.
 
 use std::fmt;
 
@@ -101,7 +101,9 @@ mod tests {
     #[test]
     fn good_ids_are_kept_as_sent() {
         let longest = "a".repeat(MAX_ID_BYTES);
-        for text in ["a", "Z", "0", "2026-11-23T09.00_x", "a.", "a-", "a.json.b", "json", "integrity", "a.integrity2", &longest] {
+        for text in
+            ["a", "Z", "0", "2026-11-23T09.00_x", "a.", "a-", "a.json.b", "json", "integrity", "a.integrity2", &longest]
+        {
             let id = CommandId::parse(text).unwrap();
             assert_eq!(id.as_str(), text);
             assert_eq!(id.to_string(), text);

@@ -23,7 +23,11 @@ fn corpora() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    assert!(std::env::var_os("GHOST_BRIDGE_CORPORA").is_none(), "GHOST_BRIDGE_CORPORA is no folder: {}", folder.display());
+    assert!(
+        std::env::var_os("GHOST_BRIDGE_CORPORA").is_none(),
+        "GHOST_BRIDGE_CORPORA is no folder: {}",
+        folder.display()
+    );
     assert!(std::env::var("CI").as_deref() != Ok("true"), "no corpora: set GHOST_BRIDGE_CORPORA to their folder");
     println!("NOT TESTED: no corpora were given; set GHOST_BRIDGE_CORPORA to their folder");
     None

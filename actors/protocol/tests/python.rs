@@ -40,8 +40,7 @@ struct Python {
 
 impl Python {
     fn start() -> Option<Self> {
-        let spawned =
-            Command::new("python3").args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let spawned = Command::new("python3").args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = match spawned {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 assert!(std::env::var("CI").as_deref() != Ok("true"), "no python3 to compare with");
@@ -79,8 +78,33 @@ impl Drop for Python {
 /// One character of a string's source, and what it means: literal, as a short escape, or as `\u`.
 fn spelled() -> impl Strategy<Value = (String, char)> {
     let nasty = prop::sample::select(vec![
-        '"', '\\', '/', '\0', '\u{8}', '\u{c}', '\n', '\r', '\t', '\u{1f}', ' ', '~', '\u{7f}', '\u{80}', '\u{ad}', 'é', '\u{2028}', '\u{d7ff}', '\u{e000}',
-        '\u{feff}', '\u{fffd}', '\u{fffe}', '\u{ffff}', '\u{10000}', '😀', '\u{10ffff}', '～',
+        '"',
+        '\\',
+        '/',
+        '\0',
+        '\u{8}',
+        '\u{c}',
+        '\n',
+        '\r',
+        '\t',
+        '\u{1f}',
+        ' ',
+        '~',
+        '\u{7f}',
+        '\u{80}',
+        '\u{ad}',
+        'é',
+        '\u{2028}',
+        '\u{d7ff}',
+        '\u{e000}',
+        '\u{feff}',
+        '\u{fffd}',
+        '\u{fffe}',
+        '\u{ffff}',
+        '\u{10000}',
+        '😀',
+        '\u{10ffff}',
+        '～',
     ]);
     let character = prop_oneof![nasty, any::<char>(), prop::char::range(' ', '~')];
     (character, 0..4_u8).prop_map(|(character, spelling)| {
@@ -116,7 +140,8 @@ fn string() -> impl Strategy<Value = (String, String)> {
 }
 
 fn integer() -> impl Strategy<Value = String> {
-    let long = (any::<bool>(), "[1-9][0-9]{0,60}").prop_map(|(minus, digits)| format!("{}{digits}", if minus { "-" } else { "" }));
+    let long = (any::<bool>(), "[1-9][0-9]{0,60}")
+        .prop_map(|(minus, digits)| format!("{}{digits}", if minus { "-" } else { "" }));
     let longest = (any::<bool>(), 1..=9_u8).prop_map(|(minus, digit)| {
         format!("{}{}", if minus { "-" } else { "" }, char::from(b'0' + digit).to_string().repeat(MAX_INTEGER_DIGITS))
     });
@@ -131,10 +156,12 @@ fn float() -> impl Strategy<Value = String> {
         let value = f64::from_bits(bits);
         if value.is_finite() { format!("{value:E}") } else { "-0.0e-0".to_owned() }
     });
-    let ties = (any::<i64>(), 0..12_i32).prop_map(|(whole, shift)| format!("{:?}", (whole >> 10) as f64 / f64::from(1 << shift)));
+    let ties = (any::<i64>(), 0..12_i32)
+        .prop_map(|(whole, shift)| format!("{:?}", (whole >> 10) as f64 / f64::from(1 << shift)));
     let powers = (-330..308_i32, "[1-9]").prop_map(|(exponent, digit)| format!("{digit}e{exponent}"));
     let layout = ("[1-9][0-9]{0,20}", -30..25_i32).prop_map(|(digits, exponent)| format!("{digits}e{exponent:+}"));
-    let odd = ("-?", "(0|[1-9][0-9]{0,24})", "[0-9]{1,40}", "([eE][+-]?[0-9]{1,2})?").prop_map(|(a, b, c, d)| format!("{a}{b}.{c}{d}"));
+    let odd = ("-?", "(0|[1-9][0-9]{0,24})", "[0-9]{1,40}", "([eE][+-]?[0-9]{1,2})?")
+        .prop_map(|(a, b, c, d)| format!("{a}{b}.{c}{d}"));
     prop_oneof![bits, scientific, ties, powers, layout, odd]
 }
 
@@ -143,7 +170,8 @@ fn space() -> impl Strategy<Value = &'static str> {
 }
 
 fn object(value: impl Strategy<Value = String> + Clone) -> impl Strategy<Value = String> {
-    let key = prop_oneof![6 => string(), 1 => Just(("\"hmac\"".to_owned(), "hmac".to_owned())), 1 => Just(("\"h\\u006dac\"".to_owned(), "hmac".to_owned()))];
+    let signature = prop::sample::select(vec![r#""hmac""#, r#""h\u006dac""#]);
+    let key = prop_oneof![4 => string(), 1 => signature.prop_map(|source| (source.to_owned(), "hmac".to_owned()))];
     (prop::collection::vec((key, value), 0..7), space(), space()).prop_map(|(members, before, after)| {
         // By meaning, so that no key comes twice; then by source, so that they come in another order than sorted.
         let unique: BTreeMap<String, (String, String)> =
@@ -174,7 +202,8 @@ fn random_documents_have_the_canonical_form_that_python_gives_them() {
     TestRunner::new(config)
         .run(&object(value()), |document| {
             let [whole, unsigned] = python.borrow_mut().canonical(&document);
-            let value = parse(document.as_bytes()).map_err(|error| TestCaseError::fail(format!("{error}: {document}")))?;
+            let value =
+                parse(document.as_bytes()).map_err(|error| TestCaseError::fail(format!("{error}: {document}")))?;
             prop_assert_eq!(to_canonical(&value), whole);
             prop_assert_eq!(object_without(value.as_object().unwrap(), "hmac"), unsigned);
             Ok(())
@@ -190,7 +219,8 @@ fn random_floats_have_the_digits_that_python_gives_them() {
     TestRunner::new(config)
         .run(&prop::collection::vec(float(), 50), |floats| {
             let document = format!("{{\"v\":[{}]}}", floats.join(","));
-            let value = parse(document.as_bytes()).map_err(|error| TestCaseError::fail(format!("{error}: {document}")))?;
+            let value =
+                parse(document.as_bytes()).map_err(|error| TestCaseError::fail(format!("{error}: {document}")))?;
             let [whole, _] = python.borrow_mut().canonical(&document);
             prop_assert_eq!(to_canonical(&value), whole);
             Ok(())

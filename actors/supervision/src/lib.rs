@@ -19,4 +19,4 @@ mod mailbox;
 
 pub use effect::{Panicked, effect};
 pub use lifeline::{Budget, EXIT_SOFTWARE, Lifeline};
-pub use mailbox::{Envelope, Gauge, Port, SendError};
+pub use mailbox::{Envelope, Gauge, MAILBOX_CAPACITY, Port, SendError};

@@ -9,6 +9,10 @@ use actix::Recipient;
 use actix::dev::{MessageResponse, ToEnvelope};
 use actix::prelude::{Actor, Addr, Handler, Message};
 
+/// How many messages each actor's mailbox holds: more than there can be commands in flight, so that a full mailbox is the
+/// exception and flow control is the ticket's business.
+pub const MAILBOX_CAPACITY: usize = 2_048;
+
 /// How many messages an actor has not handled yet, and how many its mailbox holds.
 #[derive(Debug)]
 pub struct Gauge {

@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 use protocol::message::{Candidate, Outcome, Rejected, Verified};
-use supervision::{Envelope, Lifeline, Port, SendError};
+use supervision::{Envelope, Lifeline, MAILBOX_CAPACITY, Port, SendError};
 
 use actix::prelude::{Actor, Context, Handler, Supervised};
 
@@ -15,14 +15,13 @@ pub struct Verifier {
     verified: Port<Verified>,
     rejected: Port<Outcome>,
     lifeline: Lifeline,
-    mailbox: usize,
 }
 
 impl Verifier {
-    /// A verifier whose mailbox holds `mailbox` messages.
+    /// A verifier that sends verified commands one way and rejections the other.
     #[must_use]
-    pub fn new(judge: Judge, verified: Port<Verified>, rejected: Port<Outcome>, lifeline: Lifeline, mailbox: usize) -> Self {
-        Self { judge, verified, rejected, lifeline, mailbox }
+    pub fn new(judge: Judge, verified: Port<Verified>, rejected: Port<Outcome>, lifeline: Lifeline) -> Self {
+        Self { judge, verified, rejected, lifeline }
     }
 
     /// A message that is not taken drops its ticket, so that the document is found again; an actor that is gone for
@@ -40,7 +39,7 @@ impl Actor for Verifier {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.mailbox);
+        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
     }
 }
 

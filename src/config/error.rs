@@ -1,0 +1,89 @@
+//! What can be wrong with a configuration. Each error displays as one line: where, which key, and what would be right.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// The place that an operator must change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The configuration file.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+    /// Neither: the built-in defaults.
+    Defaults,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "{}", file.display()),
+            Self::Variable(variable) => write!(f, "environment variable {variable}"),
+            Self::Defaults => f.write_str("the configuration"),
+        }
+    }
+}
+
+/// What is wrong with one key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// There is no such key.
+    #[error("unknown key; valid here: {}", .known.join(", "))]
+    Unknown {
+        /// The keys that exist there.
+        known: Vec<&'static str>,
+    },
+    /// A required key is missing.
+    #[error("required key is missing; it takes {expected}")]
+    Missing {
+        /// What it takes.
+        expected: String,
+    },
+    /// A value of the wrong type, out of range, or impossible.
+    #[error("found {found}; it must be {expected}")]
+    Wrong {
+        /// What stands there.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+}
+
+/// Why there is no configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot read the configuration: {what}; correct --config or GHOST_BRIDGE_CONFIG, or leave both out for the defaults", .file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        what: String,
+    },
+    /// The file is no TOML.
+    #[error("{}: no valid TOML: {what}; correct that line", .file.display())]
+    Grammar {
+        /// The file.
+        file: PathBuf,
+        /// What the parser says, with the line.
+        what: String,
+    },
+    /// The file lies where whoever can push could rewrite it.
+    #[error("{}: the configuration file lies inside CLOUD ({}), where whoever can push could rewrite it; move it outside", .file.display(), .cloud.display())]
+    InsideCloud {
+        /// The file.
+        file: PathBuf,
+        /// The root.
+        cloud: PathBuf,
+    },
+    /// One key is wrong.
+    #[error("{place}: {key}: {fault}")]
+    Key {
+        /// Who set it.
+        place: Place,
+        /// The key, with dots.
+        key: String,
+        /// What is wrong.
+        fault: KeyFault,
+    },
+}

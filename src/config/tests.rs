@@ -1,0 +1,169 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+use super::*;
+
+/// A folder with a CLOUD, another folder, and a place for the file.
+struct Place {
+    _guard: tempfile::TempDir,
+    cloud: PathBuf,
+    top: PathBuf,
+}
+
+fn place() -> Place {
+    let guard = tempfile::tempdir().unwrap();
+    let top = guard.path().canonicalize().unwrap();
+    let cloud = top.join("cloud");
+    for folder in ["cloud/.git/hooks", "site"] {
+        std::fs::create_dir_all(top.join(folder)).unwrap();
+    }
+    Place { _guard: guard, cloud, top }
+}
+
+fn load(place: &Place, text: &str) -> Result<Config, ConfigError> {
+    let file = place.top.join("bridge.toml");
+    std::fs::write(&file, text).unwrap();
+    Settings::load(Some(&file))?.resolve(&place.cloud)
+}
+
+#[test]
+fn the_defaults_are_the_contracts() {
+    let place = place();
+    for config in [load(&place, "").unwrap(), Settings::load(None).unwrap().resolve(&place.cloud).unwrap()] {
+        let main = &config.targets[MAIN_TARGET];
+        assert_eq!((&main.root, main.allow_delete, main.deny.len()), (&place.cloud, false, 0));
+        assert_eq!(main.limits, Limits { max_files_changed: 100, max_runtime_ms: 600_000, max_bytes_written: 16 << 20 });
+        assert_eq!(config.ingest.settle_ms, 500);
+        assert_eq!(config.publish.max_pushes_per_minute, None);
+        assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
+    }
+}
+
+#[test]
+fn every_key_is_read() {
+    let place = place();
+    let text = r#"
+        cloud = "cloud"
+        [targets.MAIN]
+        allow_delete = true
+        [targets.Site-1]
+        root = "site"
+        deny = ["secrets/**"]
+        limits = { max_files_changed = 1, max_runtime_ms = 2, max_bytes_written = 3 }
+        [checks.build]
+        argv = ["true", "-x"]
+        max_runtime_ms = 4
+        [ingest]
+        settle_ms = 0
+        rescan_secs = 6
+        clock_skew_secs = 7
+        max_lifetime_secs = 8
+        max_command_bytes = 2048
+        [publish]
+        remote = "up/stream"
+        fetch_secs = 9
+        attempts = 10
+        max_pushes_per_minute = 0
+        window = 11
+        log_kib = 12
+        author_name = "A B"
+        author_email = "a@b"
+        [http]
+        listen = "0.0.0.0:0"
+        allow_remote = true
+        [supervision]
+        max_restarts = 13
+        within_secs = 14
+    "#;
+    let config = load(&place, text).unwrap();
+    assert!(config.targets[MAIN_TARGET].allow_delete);
+    let site = &config.targets["Site-1"];
+    assert_eq!((&site.root, &site.deny[0]), (&place.top.join("site"), &"secrets/**".to_owned()));
+    assert_eq!(site.limits, Limits { max_files_changed: 1, max_runtime_ms: 2, max_bytes_written: 3 });
+    assert_eq!(config.checks["build"], Check { argv: vec!["true".into(), "-x".into()], max_runtime_ms: 4 });
+    let ingest = Ingest { settle_ms: 0, rescan_secs: 6, clock_skew_secs: 7, max_lifetime_secs: 8, max_command_bytes: 2048 };
+    assert_eq!(config.ingest, ingest);
+    assert_eq!((config.publish.remote.as_str(), config.publish.max_pushes_per_minute), ("up/stream", Some(0)));
+    assert_eq!((config.publish.fetch_secs, config.publish.attempts), (9, 10));
+    assert_eq!((config.publish.window, config.publish.log_kib), (11, 12));
+    assert_eq!((config.publish.author_name.as_str(), config.publish.author_email.as_str()), ("A B", "a@b"));
+    assert_eq!(config.http, Http { listen: "0.0.0.0:0".parse().unwrap(), allow_remote: true });
+    assert_eq!(config.supervision, Supervision { max_restarts: 13, within_secs: 14 });
+    let file = place.top.join("bridge.toml");
+    assert_eq!(Settings::load(Some(&file)).unwrap().cloud(), Some(place.cloud.clone()));
+}
+
+/// Each bad file, the key that its line must name, and the words of the remedy.
+const BAD: &[(&str, &str, &str)] = &[
+    ("[publish", "line 1", "correct that line"),
+    ("cloud = 5", "cloud: found", "a path in double quotes"),
+    ("cloud = \"\"", "cloud: found", "top of the git work tree"),
+    ("colud = \"x\"", "colud: unknown key", "cloud, targets, checks"),
+    ("[publsh]\nremote = \"x\"", "publsh: unknown key", "publish"),
+    ("publish = 3", "publish: found", "a table"),
+    ("[publish]\nfecth_secs = 3", "publish.fecth_secs: unknown key", "fetch_secs"),
+    ("[publish]\nfetch_secs = \"five\"", "publish.fetch_secs: found string \"five\"", "a whole number from 1 to 3600"),
+    ("[publish]\nfetch_secs = 0", "publish.fetch_secs: found 0", "from 1 to 3600"),
+    ("[publish]\nfetch_secs = -1", "publish.fetch_secs: found", "from 1 to 3600"),
+    ("[publish]\nfetch_secs = 1.5", "publish.fetch_secs: found", "from 1 to 3600"),
+    ("[publish]\nremote = \"--upload-pack=x\"", "publish.remote: found", "name of a git remote"),
+    ("[publish]\nremote = \"\"", "publish.remote: found", "name of a git remote"),
+    ("[publish]\nauthor_name = \"a<b\"", "publish.author_name", "without < >"),
+    ("[publish]\nauthor_email = \"a b\"", "publish.author_email", "without < > or blanks"),
+    ("[publish]\nmax_pushes_per_minute = 99999", "publish.max_pushes_per_minute: found 99999", "from 0 to 6000"),
+    ("[ingest]\nmax_command_bytes = 524289", "ingest.max_command_bytes", "to 524288"),
+    ("[http]\nlisten = \"9464\"", "http.listen", "127.0.0.1:9464"),
+    ("[http]\nlisten = \"0.0.0.0:9464\"", "http.listen", "http.allow_remote"),
+    ("[http]\nallow_remote = \"yes\"", "http.allow_remote", "true or false"),
+    ("[supervision]\nmax_restarts = 4294967296", "supervision.max_restarts", "from 0 to 1000"),
+    ("[targets.MAIN]\nlimits.max_files_changed = 0", "targets.MAIN.limits.max_files_changed", "from 1"),
+    ("[targets.MAIN]\nlimits.max_files = 1", "targets.MAIN.limits.max_files: unknown", "max_files_changed"),
+    ("[targets.MAIN]\nroot = \"site\"", "targets.MAIN.root", "CLOUD itself"),
+    ("[targets.A]\nallow_delete = true", "targets.A.root: required key is missing", "an existing folder"),
+    ("[targets.A]\nroot = \"nowhere\"", "targets.A.root", "an existing folder"),
+    ("[targets.A]\nroot = \"bridge.toml\"", "targets.A.root", "an existing folder"),
+    ("[targets.A]\nroot = \".\"", "targets.A.root", "does not contain CLOUD"),
+    ("[targets.A]\nroot = \"cloud/.git/hooks\"", "targets.A.root", "outside CLOUD's .git"),
+    ("[targets.A]\nroot = \"site\"\ndeny = [\"\"]", "targets.A.deny", "a list of globs"),
+    ("[targets.A]\nroot = \"site\"\ndeny = \"x\"", "targets.A.deny", "a list of globs"),
+    ("[targets.\"-A\"]\nroot = \"site\"", "targets.-A", "starts with a letter or digit"),
+    ("[targets.\"a b\"]\nroot = \"site\"", "targets.a b", "a name of 1 to 64"),
+    ("[checks.b]\nmax_runtime_ms = 1", "checks.b.argv: required key is missing", "the program first"),
+    ("[checks.b]\nargv = []", "checks.b.argv: found an empty list", "the program first"),
+    ("[checks.b]\nargv = [1]", "checks.b.argv", "the program first"),
+];
+
+#[test]
+fn each_bad_file_is_one_line_with_file_key_and_remedy() {
+    let place = place();
+    for (text, key, remedy) in BAD {
+        let line = load(&place, text).expect_err(text).to_string();
+        assert!(line.contains("bridge.toml") && line.contains(key) && line.contains(remedy), "{text:?} gave: {line}");
+        assert!(!crate::exit::one_line(&line).is_empty());
+    }
+}
+
+#[test]
+fn a_file_that_is_none_is_said_so() {
+    let place = place();
+    for (path, words) in [("nowhere.toml", "No such file"), ("site", "no regular file")] {
+        let line = Settings::load(Some(&place.top.join(path))).unwrap_err().to_string();
+        assert!(line.contains(path) && line.contains(words) && line.contains("--config"), "{line}");
+    }
+}
+
+#[test]
+fn a_file_inside_cloud_is_refused_however_it_is_reached() {
+    use std::os::unix::fs::symlink;
+    let place = place();
+    std::fs::write(place.cloud.join("bridge.toml"), "").unwrap();
+    std::fs::write(place.top.join("site/real.toml"), "").unwrap();
+    symlink("cloud/bridge.toml", place.top.join("to-inside.toml")).unwrap();
+    symlink("../site/real.toml", place.cloud.join("to-outside.toml")).unwrap();
+    symlink("cloud/to-outside.toml", place.top.join("through.toml")).unwrap();
+    symlink("../site", place.cloud.join("folder")).unwrap();
+    for path in ["cloud/bridge.toml", "to-inside.toml", "cloud/to-outside.toml", "through.toml", "cloud/folder/real.toml", "site/../cloud/bridge.toml"] {
+        let file = place.top.join(path);
+        let error = Settings::load(Some(&file)).unwrap().resolve(&place.cloud).unwrap_err();
+        assert!(matches!(error, ConfigError::InsideCloud { .. }), "{path}: {error}");
+    }
+    assert!(Settings::load(Some(&place.top.join("site/real.toml"))).unwrap().resolve(&place.cloud).is_ok());
+}

@@ -1,0 +1,103 @@
+//! Small questions to the `git` program: which work tree, which hooks folder, which commits.
+//!
+//! For the command line only; publishing has its own way to git. Every child has a time limit, bounded output, no
+//! terminal, and nothing in its environment that would point it to another repository.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::exit::one_line;
+
+/// The longest that one question may take.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// How often a running child is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+/// The most that is kept of each of a child's outputs, in bytes.
+const MAX_OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
+/// Variables that would make git look at another repository than the one that is asked about.
+const REDIRECTIONS: [&str; 7] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+];
+
+/// Why git gave no answer. Displays without a line break.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// The program cannot be started.
+    #[error("cannot start git ({0}); install git 2.30 or newer and see that it is in PATH")]
+    Start(#[source] std::io::Error),
+    /// It said no.
+    #[error("git {what} failed: {words}")]
+    Failed {
+        /// The subcommand.
+        what: String,
+        /// What it printed to stderr.
+        words: String,
+    },
+    /// It took too long.
+    #[error("git {what} did not end within {} s", TIME_LIMIT.as_secs())]
+    TooSlow {
+        /// The subcommand.
+        what: String,
+    },
+}
+
+/// What git prints when asked `args` in `folder`, without the final line break.
+///
+/// # Errors
+/// When it cannot be started, fails, or takes too long.
+pub fn ask(folder: &Path, args: &[&str]) -> Result<String, GitError> {
+    let what = || (*args.first().unwrap_or(&"")).to_owned();
+    let mut command = Command::new("git");
+    command.args(args).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
+    for variable in REDIRECTIONS {
+        command.env_remove(variable);
+    }
+    let mut child = command.spawn().map_err(GitError::Start)?;
+    let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
+    let Some(status) = wait(&mut child) else {
+        // The readers end by themselves once the last holder of the pipes is gone; nobody waits for them.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(GitError::TooSlow { what: what() });
+    };
+    let stdout = stdout.join().unwrap_or_default();
+    let stderr = stderr.join().unwrap_or_default();
+    if !status.success() {
+        return Err(GitError::Failed { what: what(), words: one_line(&String::from_utf8_lossy(&stderr)) });
+    }
+    let text = String::from_utf8_lossy(&stdout).into_owned();
+    Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
+}
+
+fn collect(pipe: Option<impl std::io::Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // What cannot be read is missing from the answer; the exit status decides anyway.
+            let _ = pipe.by_ref().take(MAX_OUTPUT_BYTES).read_to_end(&mut kept);
+            let _ = std::io::copy(&mut pipe, &mut std::io::sink());
+        }
+        kept
+    })
+}
+
+fn wait(child: &mut Child) -> Option<ExitStatus> {
+    let deadline = Instant::now() + TIME_LIMIT;
+    while Instant::now() < deadline {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) => std::thread::sleep(LOOK),
+            Err(_) => return None,
+        }
+    }
+    None
+}
