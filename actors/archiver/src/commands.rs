@@ -1,0 +1,81 @@
+//! How a document leaves `commands/`: only if what lies there is still what was judged.
+
+use std::ffi::OsStr;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path};
+
+use cap_fs_ext::DirExt as _;
+use cap_std::fs::Dir;
+use protocol::digest::{Hasher, Sha256};
+
+use crate::files;
+
+/// How much of a document is read at a time.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// What was judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Judged<'a> {
+    /// A regular file whose bytes hash so.
+    File(Sha256),
+    /// A link with this target, or anything else that is no regular file.
+    NotRegular(&'a [u8]),
+}
+
+/// What became of the entry.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It is not there any more.
+    Gone,
+    /// Something else lies there now; the next scan judges it.
+    Replaced,
+    /// A folder that holds something.
+    FullFolder,
+}
+
+/// Removes the entry `name`, if it is still what was judged.
+pub(crate) fn remove(commands: &Dir, name: &OsStr, judged: Judged<'_>) -> io::Result<Left> {
+    let mut components = Path::new(name).components();
+    let (Some(Component::Normal(_)), None) = (components.next(), components.next()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let kind = match commands.symlink_metadata(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Left::Gone),
+        other => other?.file_type(),
+    };
+    match judged {
+        Judged::File(digest) if kind.is_file() && hash(commands, name)? == Some(digest) => {}
+        Judged::NotRegular(_) if kind.is_dir() => {
+            return match commands.remove_dir(name) {
+                Ok(()) => Ok(Left::Gone),
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Left::FullFolder),
+                Err(error) => Err(error),
+            };
+        }
+        Judged::NotRegular(target) if kind.is_symlink() => {
+            if commands.read_link_contents(name)?.as_os_str().as_bytes() != target {
+                return Ok(Left::Replaced);
+            }
+        }
+        Judged::NotRegular(_) if !kind.is_file() => {}
+        _ => return Ok(Left::Replaced),
+    }
+    commands.remove_file_or_symlink(name)?;
+    Ok(Left::Gone)
+}
+
+/// The hash of the regular file `name`; `None` where it is none.
+pub(crate) fn hash(commands: &Dir, name: &OsStr) -> io::Result<Option<Sha256>> {
+    let mut file = files::open_file(commands, name, false)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let (mut hasher, mut chunk) = (Hasher::default(), vec![0; CHUNK_BYTES]);
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(Some(hasher.finish())),
+            length => hasher.update(chunk.get(..length).unwrap_or_default()),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Reading the audit log back: the segments under `logs/<yyyy>/<mm>/<dd>/<nnnn>/` in the order of their paths, then
+//! `logs/bridge.log`. Never changes anything.
+
+use cap_fs_ext::DirExt as _;
+use cap_std::fs::Dir;
+use chrono::{DateTime, NaiveDateTime, Utc};
+use protocol::artifact::{AuditEntry, AuditLine};
+use protocol::digest::Sha256;
+
+use crate::error::ArchiveError;
+use crate::files::{Found, LOGS, look};
+use crate::log::BRIDGE_LOG;
+
+/// The digits of each folder level above a segment: year, month, day, counter.
+const LEVELS: [usize; 4] = [4, 2, 2, 4];
+/// The time in a segment's name.
+const TIME: &str = "%Y%m%dT%H%M%S%.3fZ";
+/// The largest log that is read, in bytes; the service's own stay far below.
+const MAX_LOG_BYTES: u64 = 1 << 30;
+
+/// Where the chain of the log does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainBreak {
+    /// The log, relative to CLOUD.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+/// What reading the whole log showed.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    pub lines: u64,
+    pub first_break: Option<ChainBreak>,
+}
+
+/// A segment's name.
+pub(crate) fn segment_name(rolled: DateTime<Utc>) -> String {
+    format!("bridge-{}.log", rolled.format(TIME))
+}
+
+fn segment_time(name: &str) -> Option<DateTime<Utc>> {
+    let time = name.strip_prefix("bridge-")?.strip_suffix(".log")?;
+    NaiveDateTime::parse_from_str(time, TIME).ok().map(|time| time.and_utc())
+}
+
+/// Reads every line in order and hands its entry to `visit`; notes the first place where the chain does not hold.
+pub(crate) fn read(logs: &Dir, mut visit: impl FnMut(&AuditEntry)) -> Result<History, ArchiveError> {
+    let (mut history, mut prev) = (History::default(), Sha256::ZERO);
+    let mut paths = segments(logs)?;
+    paths.push(BRIDGE_LOG.to_owned());
+    for path in paths {
+        for (number, line) in lines(logs, &path)?.into_iter().enumerate() {
+            let fault = match &line {
+                None => Some("is no intact line"),
+                Some(line) if line.prev != prev => Some("does not follow the line before"),
+                Some(_) => None,
+            };
+            if let (Some(what), None) = (fault, &history.first_break) {
+                history.first_break = Some(ChainBreak { file: format!("{LOGS}/{path}"), line: number + 1, what });
+            }
+            let Some(line) = line else { continue };
+            prev = line.hash;
+            history.lines += 1;
+            visit(&line.entry);
+        }
+    }
+    Ok(history)
+}
+
+/// The hash of the last line that is intact; zeros where there is none.
+pub(crate) fn last_hash(logs: &Dir) -> Result<Sha256, ArchiveError> {
+    let mut paths = segments(logs)?;
+    paths.push(BRIDGE_LOG.to_owned());
+    for path in paths.iter().rev() {
+        if let Some(line) = lines(logs, path)?.into_iter().flatten().last() {
+            return Ok(line.hash);
+        }
+    }
+    Ok(Sha256::ZERO)
+}
+
+/// When the log rolled last.
+pub(crate) fn last_rolled(logs: &Dir) -> Result<Option<DateTime<Utc>>, ArchiveError> {
+    Ok(segments(logs)?.last().and_then(|path| path.rsplit('/').next()).and_then(segment_time))
+}
+
+/// The counter of the segment folder of a day that takes the next log.
+pub(crate) fn segment_number(day: &Dir, window: usize) -> Result<String, ArchiveError> {
+    let numbers = names(day, LOGS, |name| is_number(name, LEVELS[3]))?;
+    let Some(last) = numbers.last() else { return Ok("0000".to_owned()) };
+    let held = day.open_dir_nofollow(last).map_err(ArchiveError::io("open", last))?;
+    if names(&held, last, |_| true)?.len() < window {
+        return Ok(last.clone());
+    }
+    Ok(format!("{:04}", last.parse::<u32>().unwrap_or_default() + 1))
+}
+
+fn lines(logs: &Dir, path: &str) -> Result<Vec<Option<AuditLine>>, ArchiveError> {
+    let bytes = match look(logs, path, MAX_LOG_BYTES).map_err(ArchiveError::io("read", format!("{LOGS}/{path}")))? {
+        Found::File(bytes) => bytes,
+        Found::Nothing => return Ok(Vec::new()),
+        Found::Other => {
+            return Err(ArchiveError::NotAFolder { path: format!("{LOGS}/{path}"), found: "no regular file" });
+        }
+    };
+    let body = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    if body.is_empty() {
+        return Ok(Vec::new());
+    }
+    let parse = |line: &[u8]| std::str::from_utf8(line).ok().and_then(AuditLine::parse);
+    Ok(body.split(|byte| *byte == b'\n').map(parse).collect())
+}
+
+/// The segments' paths relative to `logs/`, in order.
+fn segments(logs: &Dir) -> Result<Vec<String>, ArchiveError> {
+    let mut found = Vec::new();
+    let all = logs.try_clone().map_err(ArchiveError::io("open", LOGS))?;
+    let mut level = vec![(String::new(), all)];
+    for digits in LEVELS {
+        let mut below = Vec::new();
+        for (path, dir) in level {
+            for name in names(&dir, LOGS, |name| is_number(name, digits))? {
+                // A link is no segment folder, whatever its name.
+                if let Ok(inner) = dir.open_dir_nofollow(&name) {
+                    below.push((format!("{path}{name}/"), inner));
+                }
+            }
+        }
+        level = below;
+    }
+    for (path, dir) in level {
+        let logs = names(&dir, LOGS, |name| segment_time(name).is_some())?;
+        found.extend(logs.into_iter().map(|name| format!("{path}{name}")));
+    }
+    Ok(found)
+}
+
+fn is_number(name: &str, digits: usize) -> bool {
+    name.len() == digits && name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The names in `dir` that `keep` wants, sorted.
+pub(crate) fn names(dir: &Dir, path: &str, keep: impl Fn(&str) -> bool) -> Result<Vec<String>, ArchiveError> {
+    let mut names = Vec::new();
+    for entry in dir.entries().map_err(ArchiveError::io("list", path))? {
+        let entry = entry.map_err(ArchiveError::io("list", path))?;
+        if let Some(name) = entry.file_name().to_str().filter(|name| keep(name)) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,217 @@
+//! The audit log on disk: lines are appended durably, and the log rolls when it has grown.
+//!
+//! Its end is mended before anything is added: a line that was cut short is completed or dropped, never left in the middle.
+
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+
+use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt as _, OpenOptionsSyncExt as _};
+use cap_std::fs::{Dir, OpenOptions};
+use chrono::{DateTime, TimeDelta, Utc};
+use protocol::artifact::{AuditEntry, AuditLine};
+use protocol::digest::Sha256;
+use protocol::time::format_utc;
+
+use crate::error::ArchiveError;
+use crate::files::{LOGS, make_folder, open_file, rename_to_free, sync_folder};
+use crate::history;
+
+/// The log's name in `logs/`.
+pub(crate) const BRIDGE_LOG: &str = "bridge.log";
+/// The log's path, for messages.
+const PATH: &str = "logs/bridge.log";
+
+/// When the log rolls, and to where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The size in bytes from which on it rolls before the next line.
+    pub bytes: u64,
+    /// The most logs in one segment folder.
+    pub window: usize,
+}
+
+/// A line that is durable.
+#[derive(Clone, Debug)]
+pub(crate) struct Appended {
+    pub line: AuditLine,
+    pub text: String,
+    pub rolled_to: Option<String>,
+}
+
+/// The log, and where its chain stands.
+#[derive(Debug)]
+pub(crate) struct AuditLog {
+    limits: Limits,
+    last: Sha256,
+    len: u64,
+    /// Whether bytes of unknown fate may lie beyond `len`.
+    dirty: bool,
+    last_rolled: Option<DateTime<Utc>>,
+    /// Where the log moved to, until the next line tells.
+    pending_roll: Option<String>,
+}
+
+impl AuditLog {
+    /// Mends the end of the log in `logs` and finds where the chain stands.
+    pub(crate) fn open(logs: &Dir, limits: Limits) -> Result<Self, ArchiveError> {
+        let len = mend(logs)?;
+        let last = history::last_hash(logs)?;
+        let last_rolled = history::last_rolled(logs)?;
+        Ok(Self { limits, last, len, dirty: false, last_rolled, pending_roll: None })
+    }
+
+    /// Appends what is not in `done` yet of `entries`, stamped with `now`, and adds it to `done` once it is durable.
+    pub(crate) fn append(
+        &mut self,
+        logs: &Dir,
+        entries: &[AuditEntry],
+        now: DateTime<Utc>,
+        done: &mut Vec<Appended>,
+    ) -> Result<(), ArchiveError> {
+        while let Some(rest) = entries.get(done.len()..).filter(|rest| !rest.is_empty()) {
+            self.settle(logs)?;
+            if self.len >= self.limits.bytes {
+                self.roll(logs, now)?;
+            }
+            let (mut text, mut lines, mut prev) = (String::new(), Vec::new(), self.last);
+            for entry in rest {
+                if self.len + text.len() as u64 >= self.limits.bytes {
+                    break;
+                }
+                let entry = AuditEntry { ts: format_utc(now), ..entry.clone() };
+                let spell = |source| ArchiveError::Serialize { file: PATH.to_owned(), source };
+                let line = AuditLine::chain(entry, prev).map_err(spell)?;
+                prev = line.hash;
+                let line_text = line.to_text().map_err(spell)?;
+                text.push_str(&line_text);
+                lines.push(Appended { line, text: line_text, rolled_to: None });
+            }
+            self.write(logs, &text).map_err(ArchiveError::io("append to", PATH))?;
+            self.last = prev;
+            if let Some(first) = lines.first_mut() {
+                first.rolled_to = self.pending_roll.take();
+            }
+            done.append(&mut lines);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the file ends where the last durable line does.
+    fn settle(&mut self, logs: &Dir) -> Result<(), ArchiveError> {
+        let io = |what| ArchiveError::io(what, PATH);
+        let file = match open_file(logs, BRIDGE_LOG, true) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.len > 0 {
+                    tracing::error!(
+                        "{PATH} is gone; a new one goes on with the chain, restore the old one from git as a segment"
+                    );
+                }
+                (self.len, self.dirty) = (0, false);
+                return Ok(());
+            }
+            other => other.map_err(io("open"))?,
+        };
+        let metadata = file.metadata().map_err(io("open"))?;
+        if !metadata.is_file() {
+            return Err(ArchiveError::NotAFolder { path: PATH.to_owned(), found: "no regular file" });
+        }
+        if metadata.len() == self.len {
+            self.dirty = false;
+        } else if self.dirty && metadata.len() > self.len {
+            file.set_len(self.len).and_then(|()| file.sync_all()).map_err(io("cut back"))?;
+            self.dirty = false;
+        } else {
+            tracing::error!(
+                expected = self.len,
+                found = metadata.len(),
+                "{PATH} was changed by somebody else; going on at its end"
+            );
+            (self.len, self.dirty) = (mend(logs)?, false);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, logs: &Dir, text: &str) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).follow(FollowSymlinks::No).nonblock(true);
+        self.dirty = true;
+        let mut file = logs.open_with(BRIDGE_LOG, &options)?;
+        file.seek(SeekFrom::Start(self.len))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        if self.len == 0 {
+            sync_folder(logs)?;
+        }
+        self.len += text.len() as u64;
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// Moves the log to its segment. The next line starts a new one.
+    fn roll(&mut self, logs: &Dir, now: DateTime<Utc>) -> Result<(), ArchiveError> {
+        // Segments are read in the order of their paths: a clock that was set back must not put this one before others.
+        let after_last = self.last_rolled.map_or(now, |last| now.max(last + TimeDelta::milliseconds(1)));
+        let day = after_last.format("%Y/%m/%d").to_string();
+        let mut folder = logs.try_clone().map_err(ArchiveError::io("open", LOGS))?;
+        for part in day.split('/') {
+            folder = make_folder(&folder, part)?;
+        }
+        let number = history::segment_number(&folder, self.limits.window)?;
+        let folder = make_folder(&folder, &number)?;
+        let name = history::segment_name(after_last);
+        let path = format!("{LOGS}/{day}/{number}/{name}");
+        rename_to_free(logs, BRIDGE_LOG, &folder, &name).map_err(ArchiveError::io("roll the log to", &path))?;
+        (self.len, self.last_rolled, self.pending_roll) = (0, Some(after_last), Some(path.clone()));
+        sync_folder(&folder).and_then(|()| sync_folder(logs)).map_err(ArchiveError::io("sync the folder of", path))
+    }
+}
+
+/// Completes or drops a last line that was cut short; returns the log's length.
+fn mend(logs: &Dir) -> Result<u64, ArchiveError> {
+    let io = |what| ArchiveError::io(what, PATH);
+    let mut file = match open_file(logs, BRIDGE_LOG, true) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other.map_err(io("open"))?,
+    };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(io("read"))?;
+    match verdict(&bytes) {
+        End::Whole => {}
+        End::WithoutNewline => {
+            tracing::warn!("{PATH}: completing the last line, which lacked its newline");
+            file.seek(SeekFrom::End(0))
+                .and_then(|_| file.write_all(b"\n"))
+                .and_then(|()| file.sync_all())
+                .map_err(io("complete"))?;
+            bytes.push(b'\n');
+        }
+        End::Torn(keep) => {
+            tracing::warn!(dropped = bytes.len() - keep, "{PATH}: dropping the last line, which was cut short");
+            file.set_len(keep as u64).and_then(|()| file.sync_all()).map_err(io("cut back"))?;
+            bytes.truncate(keep);
+        }
+    }
+    Ok(bytes.len() as u64)
+}
+
+/// How a log ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Whole,
+    WithoutNewline,
+    /// Only so many bytes are worth keeping.
+    Torn(usize),
+}
+
+fn verdict(bytes: &[u8]) -> End {
+    let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    if bytes.is_empty() {
+        return End::Whole;
+    }
+    let start = body.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let line = body.get(start..).and_then(|line| std::str::from_utf8(line).ok()).and_then(AuditLine::parse);
+    match (line, body.len() < bytes.len()) {
+        (Some(_), true) => End::Whole,
+        (Some(_), false) => End::WithoutNewline,
+        (None, _) => End::Torn(start),
+    }
+}

@@ -1,0 +1,230 @@
+//! What the archiver does before the pipeline starts: it reads the whole log into the ledger, mends its end, and
+//! completes the filing of what a crash left between the artifacts and the log.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io;
+
+use cap_std::fs::Dir;
+use chrono::Utc;
+use protocol::artifact::{AuditEntry, AuditResult};
+use protocol::command::ACTION;
+use protocol::digest::Sha256;
+use protocol::id::CommandId;
+use protocol::json::{self, Value};
+use protocol::ledger::{Claim, Ledger};
+use protocol::reason::Reason;
+use protocol::signing::Keyring;
+
+use crate::ArchiverConfig;
+use crate::commands;
+use crate::error::ArchiveError;
+use crate::files::{Cabinet, Folder, Found, TEMPORARY};
+use crate::history::{self, ChainBreak, names as list};
+use crate::log::{AuditLog, Limits};
+use crate::names::{self, MAX_ARTIFACT_BYTES};
+
+/// What recovery found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Intact lines in the log, those included that were added now.
+    pub lines: u64,
+    /// The first place where the chain of the log does not hold.
+    pub chain_break: Option<ChainBreak>,
+    /// Names of what was filed but for its audit line, which it has now.
+    pub completed: Vec<String>,
+    /// Names of artifacts that were left incomplete; they are replaced when their document is judged again.
+    pub incomplete: Vec<String>,
+}
+
+/// Why the archiver cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("the artifacts and the audit log cannot be recovered; mend what is wrong there and start again")]
+pub struct RecoverError(#[from] ArchiveError);
+
+impl ArchiverConfig {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { bytes: self.log_kib.max(1).saturating_mul(1024), window: self.window.max(1) }
+    }
+}
+
+/// Something that is filed but for its line.
+struct Orphan {
+    name: String,
+    at: String,
+    entry: AuditEntry,
+}
+
+/// Reads the log into `ledger` and completes what was filed without its line. To be run once, before the pipeline
+/// starts and before the publisher looks at the log.
+///
+/// # Errors
+/// When folders or files cannot be read or written, or a link lies in a folder's place. A broken chain is no error: it is
+/// reported, and the log goes on behind its last intact line.
+pub fn recover(config: &ArchiverConfig, keyring: &Keyring, ledger: &Ledger) -> Result<Recovery, RecoverError> {
+    let cabinet = Cabinet::open(&config.cloud)?;
+    let mut log = AuditLog::open(&cabinet.logs, config.limits())?;
+    let history = history::read(&cabinet.logs, |entry| ledger.record(entry))?;
+    if let Some(fault) = &history.first_break {
+        tracing::error!(
+            file = fault.file,
+            line = fault.line,
+            "the audit chain is broken: the line {}; compare the log with git's history",
+            fault.what
+        );
+    }
+    let mut recovery = Recovery { lines: history.lines, chain_break: history.first_break, ..Recovery::default() };
+    remove_temporaries(&cabinet)?;
+    let mut orphans = executed(&cabinet, keyring, ledger, &mut recovery.incomplete)?;
+    let completed: HashSet<Sha256> = orphans.iter().map(|orphan| orphan.entry.input_sha256).collect();
+    orphans.extend(dead_letters(
+        &cabinet,
+        |input| ledger.is_filed(input) || completed.contains(&input),
+        &mut recovery.incomplete,
+    )?);
+    orphans.sort_by(|a, b| (&a.at, &a.name).cmp(&(&b.at, &b.name)));
+    let entries: Vec<AuditEntry> = orphans.iter().map(|orphan| orphan.entry.clone()).collect();
+    let mut lines = Vec::new();
+    log.append(&cabinet.logs, &entries, Utc::now(), &mut lines)?;
+    lines.iter().for_each(|appended| ledger.record(&appended.line.entry));
+    recovery.lines += lines.len() as u64;
+    recovery.completed = orphans.into_iter().map(|orphan| orphan.name).collect();
+    for name in &recovery.completed {
+        tracing::warn!(name, "was filed without its audit line; added");
+    }
+    for name in &recovery.incomplete {
+        tracing::warn!(name, "was filed by half and is in no audit line; replaced when its document is judged again");
+    }
+    Ok(recovery)
+}
+
+fn remove_temporaries(cabinet: &Cabinet) -> Result<(), ArchiveError> {
+    for folder in [Folder::Diffs, Folder::Results, Folder::Archive, Folder::DeadLetter] {
+        let dir = cabinet.folder(folder);
+        for name in list(dir, folder.name(), |name| name.starts_with(TEMPORARY))? {
+            dir.remove_file(&name).map_err(ArchiveError::io("remove", format!("{}/{name}", folder.name())))?;
+        }
+    }
+    Ok(())
+}
+
+/// The executed commands that have artifacts but no line.
+fn executed(
+    cabinet: &Cabinet,
+    keyring: &Keyring,
+    ledger: &Ledger,
+    incomplete: &mut Vec<String>,
+) -> Result<Vec<Orphan>, ArchiveError> {
+    let mut stems = HashSet::new();
+    for (folder, ending) in [(Folder::Results, ".json"), (Folder::Archive, ".json"), (Folder::Diffs, ".patch")] {
+        for name in
+            list(cabinet.folder(folder), folder.name(), |name| name.ends_with(ending) && !name.starts_with('.'))?
+        {
+            let stem = name.strip_suffix(ending).unwrap_or(&name);
+            stems.insert(stem.strip_suffix(".integrity").unwrap_or(stem).to_owned());
+        }
+    }
+    let mut orphans = Vec::new();
+    for stem in stems {
+        let Ok(id) = CommandId::parse(&stem) else { continue };
+        if ledger.look(&id, Sha256::ZERO) != Claim::Granted {
+            continue;
+        }
+        let Some(vouched) = names::vouched(cabinet, keyring, &stem)? else {
+            incomplete.push(stem);
+            continue;
+        };
+        if ledger.is_filed(vouched.input) {
+            continue;
+        }
+        if !names::is_complete(cabinet, &stem, &vouched)? {
+            incomplete.push(stem);
+            continue;
+        }
+        let result = if vouched.exit_code == 0 { AuditResult::Ok } else { AuditResult::Failed };
+        let entry = AuditEntry {
+            ts: String::new(),
+            id: Some(vouched.id),
+            action: Some(ACTION.to_owned()),
+            result,
+            exit: Some(vouched.exit_code),
+            files_changed: vouched.files_changed,
+            hmac_ok: true,
+            input_sha256: vouched.input,
+        };
+        orphans.push(Orphan { name: stem, at: vouched.executed_at, entry });
+    }
+    incomplete.sort_unstable();
+    Ok(orphans)
+}
+
+/// The dead letters of refused documents that have no line and whose document is gone. Where the document is still in
+/// `commands/` it is judged again: a dead letter is not signed, so nobody need believe it while its document is there.
+fn dead_letters(
+    cabinet: &Cabinet,
+    is_filed: impl Fn(Sha256) -> bool,
+    incomplete: &mut Vec<String>,
+) -> Result<Vec<Orphan>, ArchiveError> {
+    let mut orphans = Vec::new();
+    let folder = Folder::DeadLetter;
+    for name in list(cabinet.folder(folder), folder.name(), |name| name.ends_with(".json") && !name.starts_with('.'))? {
+        let Found::File(bytes) = cabinet.look(folder, &name, MAX_ARTIFACT_BYTES)? else { continue };
+        let Some((letter, file)) = read_letter(&bytes) else {
+            tracing::warn!(name, "in dead_letter/ is no dead letter of this bridge; left alone");
+            continue;
+        };
+        if is_filed(letter.input_sha256) {
+            continue;
+        }
+        let name = name.strip_suffix(".json").unwrap_or(&name).to_owned();
+        let waits = match &cabinet.commands {
+            Some(commands) => still_waits(commands, &file, letter.input_sha256)?,
+            None => false,
+        };
+        let takes_id = letter.result.takes_id();
+        if waits || takes_id {
+            incomplete.push(name);
+        } else {
+            orphans.push(Orphan { name, at: letter.ts.clone(), entry: letter });
+        }
+    }
+    Ok(orphans)
+}
+
+/// What a dead letter says, as its audit line would, and the name of its document.
+fn read_letter(bytes: &[u8]) -> Option<(AuditEntry, String)> {
+    let value = json::parse(bytes).ok()?;
+    let object = value.as_object()?;
+    let text = |key: &str| object.get(key).and_then(Value::as_str);
+    let reason = text("reason")?;
+    let reason = *Reason::ALL.iter().find(|known| known.as_str() == reason)?;
+    let hmac_ok = object.get("hmac_ok").and_then(Value::as_bool)?;
+    let command = object.get("command").and_then(Value::as_object);
+    let action = command.and_then(|command| command.get("action")).and_then(Value::as_str);
+    let executed = text("stage")? == "execution";
+    let entry = AuditEntry {
+        ts: text("rejected_at")?.to_owned(),
+        id: text("id").and_then(|id| CommandId::parse(id).ok()),
+        action: action.filter(|action| hmac_ok && *action == ACTION).map(str::to_owned),
+        result: if executed { AuditResult::Failed } else { AuditResult::Rejected(reason) },
+        exit: None,
+        files_changed: 0,
+        hmac_ok,
+        input_sha256: text("input_sha256").and_then(Sha256::from_hex)?,
+    };
+    Some((entry, text("file")?.to_owned()))
+}
+
+/// Whether the document of these bytes, or anything that is no regular file, still lies in `commands/` under its name.
+fn still_waits(folder: &Dir, file: &str, input: Sha256) -> Result<bool, ArchiveError> {
+    let path = || format!("{}/{file}", crate::files::COMMANDS);
+    if file.contains('/') || matches!(file, "" | "." | "..") {
+        return Ok(false);
+    }
+    match folder.symlink_metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(ArchiveError::Io { what: "look at", path: path(), source }),
+        Ok(metadata) if !metadata.is_file() => Ok(true),
+        Ok(_) => Ok(commands::hash(folder, OsStr::new(file)).map_err(ArchiveError::io("read", path()))? == Some(input)),
+    }
+}
