@@ -1,0 +1,242 @@
+//! Policy: what the target and the command itself allow, judged on the document alone. It never looks at a file.
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use protocol::command::{Action, Check, Command, Expect, FileMode, Op};
+use protocol::path::{RelativePath, fold};
+use protocol::reason::{Reason, Stage, Verdict};
+
+use crate::config::{ConfigError, Limits, TargetConfig};
+
+/// The service's own folders, which no command may touch in CLOUD.
+const SERVICE_FOLDERS: [&str; 7] = ["commands", "meta", "results", "diffs", "archive", "dead_letter", "logs"];
+
+/// A target's rules, ready to be applied.
+#[derive(Debug)]
+pub struct Policy {
+    deny: GlobSet,
+    globs: Vec<String>,
+    is_cloud: bool,
+    allow_delete: bool,
+    limits: Limits,
+}
+
+/// A check of the validation plan whose path was found good.
+#[derive(Clone, Debug)]
+pub struct CheckStep {
+    /// The check.
+    pub check: Check,
+    /// Its path.
+    pub path: RelativePath,
+}
+
+/// An op whose paths were found good.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Nothing.
+    Noop,
+    /// See [`Op::WriteFile`].
+    Write {
+        /// The file.
+        path: RelativePath,
+        /// Its content.
+        content: Vec<u8>,
+        /// Its mode, where the op says one.
+        mode: Option<FileMode>,
+        /// The precondition.
+        expect: Option<Expect>,
+    },
+    /// See [`Op::MoveFile`].
+    Move {
+        /// From here,
+        from: RelativePath,
+        /// to there.
+        to: RelativePath,
+        /// Whether a file there may be replaced.
+        overwrite: bool,
+        /// The precondition on `from`.
+        expect: Option<Expect>,
+    },
+    /// See [`Op::DeleteFile`].
+    Delete {
+        /// The file.
+        path: RelativePath,
+        /// The precondition.
+        expect: Option<Expect>,
+    },
+    /// See [`Op::ReplaceText`].
+    Replace {
+        /// The file.
+        path: RelativePath,
+        /// What to find.
+        search: String,
+        /// What to put there.
+        replace: String,
+        /// How often it must occur.
+        count: u64,
+        /// The precondition.
+        expect: Option<Expect>,
+    },
+}
+
+impl Step {
+    /// The precondition and the path it is about.
+    #[must_use]
+    pub fn expectation(&self) -> Option<(&RelativePath, Expect)> {
+        let (path, expect) = match self {
+            Self::Noop => return None,
+            Self::Write { path, expect, .. } | Self::Delete { path, expect } | Self::Replace { path, expect, .. } => {
+                (path, expect)
+            }
+            Self::Move { from, expect, .. } => (from, expect),
+        };
+        expect.map(|expect| (path, expect))
+    }
+}
+
+/// A command that policy allows.
+#[derive(Clone, Debug)]
+pub struct Permitted {
+    /// The ops, in order.
+    pub steps: Vec<Step>,
+    /// The checks, in order.
+    pub checks: Vec<CheckStep>,
+    /// Files that may differ afterwards.
+    pub max_files_changed: u64,
+    /// Bytes that may be written: the command's own bound, else the target's.
+    pub max_bytes_written: u64,
+    /// Runtime in milliseconds.
+    pub max_runtime_ms: u64,
+}
+
+impl Policy {
+    /// Prepares a target's rules.
+    ///
+    /// # Errors
+    /// When a `deny` glob does not parse.
+    pub fn new(name: &str, config: &TargetConfig) -> Result<Self, ConfigError> {
+        let fault = |glob: &str, source| ConfigError::Glob { target: name.to_owned(), glob: glob.to_owned(), source };
+        let mut set = GlobSetBuilder::new();
+        for glob in &config.deny {
+            // A trailing slash says "folder" in many glob dialects; ancestors are matched here without one.
+            let folded = fold(glob.trim_end_matches('/'));
+            let parsed = GlobBuilder::new(&folded).case_insensitive(true).build();
+            set.add(parsed.map_err(|source| fault(glob, source))?);
+        }
+        let deny = set.build().map_err(|source| fault("(all together)", source))?;
+        Ok(Self {
+            deny,
+            globs: config.deny.clone(),
+            is_cloud: config.is_cloud,
+            allow_delete: config.allow_delete,
+            limits: config.limits,
+        })
+    }
+
+    /// Judges a command: its actions, its bounds, every path of its ops and checks.
+    ///
+    /// # Errors
+    /// The verdict on the first thing that is not allowed; it names the op and the rule.
+    pub fn judge(&self, command: &Command) -> Result<Permitted, Verdict> {
+        for (number, op) in command.ops.iter().enumerate() {
+            self.action(&place(number, op), op, &command.allowed_actions)?;
+        }
+        let (max_files_changed, max_runtime_ms, max_bytes_written) = self.bounds(command)?;
+        let step = |(number, op)| self.step(&place(number, op), op);
+        let check = |(number, check): (usize, &Check)| {
+            let place = format!("check {} ({})", number + 1, check.name());
+            Ok(CheckStep { check: check.clone(), path: self.path(&place, check.path())? })
+        };
+        Ok(Permitted {
+            steps: command.ops.iter().enumerate().map(step).collect::<Result<_, Verdict>>()?,
+            checks: command.validation_plan.iter().enumerate().map(check).collect::<Result<_, Verdict>>()?,
+            max_files_changed,
+            max_bytes_written,
+            max_runtime_ms,
+        })
+    }
+
+    fn action(&self, place: &str, op: &Op, allowed: &[Action]) -> Result<(), Verdict> {
+        let Some(action) = op.action() else { return Ok(()) };
+        if !allowed.contains(&action) {
+            return Err(refuse(
+                Reason::ActionNotAllowed,
+                format!("{place}: allowedActions does not name {}", action.as_str()),
+            ));
+        }
+        if action == Action::DeleteFile && !self.allow_delete {
+            return Err(refuse(
+                Reason::DeleteDenied,
+                format!("{place}: this target does not allow deletions (allow_delete = false)"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn bounds(&self, command: &Command) -> Result<(u64, u64, u64), Verdict> {
+        let given = command.constraints;
+        let bytes = given.max_bytes_written.unwrap_or(self.limits.max_bytes_written);
+        for (name, asked, limit) in [
+            ("maxFilesChanged", given.max_files_changed, self.limits.max_files_changed),
+            ("maxRuntimeMs", given.max_runtime_ms, self.limits.max_runtime_ms),
+            ("maxBytesWritten", bytes, self.limits.max_bytes_written),
+        ] {
+            if asked > limit {
+                let detail = format!("/constraints/{name}: asks for {asked}, this target's limit is {limit}");
+                return Err(refuse(Reason::LimitExceeded, detail));
+            }
+        }
+        Ok((given.max_files_changed, given.max_runtime_ms, bytes))
+    }
+
+    fn step(&self, place: &str, op: &Op) -> Result<Step, Verdict> {
+        Ok(match op {
+            Op::Noop => Step::Noop,
+            Op::WriteFile { path, content, mode, expect, .. } => {
+                Step::Write { path: self.path(place, path)?, content: content.clone(), mode: *mode, expect: *expect }
+            }
+            Op::MoveFile { from, to, overwrite, expect } => Step::Move {
+                from: self.path(place, from)?,
+                to: self.path(place, to)?,
+                overwrite: *overwrite,
+                expect: *expect,
+            },
+            Op::DeleteFile { path, expect } => Step::Delete { path: self.path(place, path)?, expect: *expect },
+            Op::ReplaceText { path, search, replace, count, expect } => Step::Replace {
+                path: self.path(place, path)?,
+                search: search.clone(),
+                replace: replace.clone(),
+                count: *count,
+                expect: *expect,
+            },
+        })
+    }
+
+    fn path(&self, place: &str, text: &str) -> Result<RelativePath, Verdict> {
+        let path = RelativePath::parse(text).map_err(|fault| refuse(fault.reason(), format!("{place}: {fault}")))?;
+        let folded = fold(text);
+        let first = folded.split('/').next().unwrap_or_default();
+        if self.is_cloud && SERVICE_FOLDERS.contains(&first) {
+            return Err(refuse(Reason::PathDenied, format!("{place}: {path} lies in the bridge's own folder {first}")));
+        }
+        let ends = folded.match_indices('/').map(|(end, _)| end).chain([folded.len()]);
+        for ancestor in ends.filter_map(|end| folded.get(..end)) {
+            if let Some(glob) = self.deny.matches(ancestor).first().and_then(|index| self.globs.get(*index)) {
+                return Err(refuse(
+                    Reason::PathDenied,
+                    format!("{place}: {path} is denied by this target's rule {glob:?}"),
+                ));
+            }
+        }
+        Ok(path)
+    }
+}
+
+/// How details name an op: `op 3 (moveFile)`, counted from 1.
+#[must_use]
+pub fn place(number: usize, op: &Op) -> String {
+    format!("op {} ({})", number + 1, op.name())
+}
+
+fn refuse(reason: Reason, detail: String) -> Verdict {
+    Verdict::new(Stage::Policy, reason, detail)
+}

@@ -1,0 +1,159 @@
+//! A bench for the executor: a tree, a signed command, a verdict.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use executor::clock::Clock;
+use executor::config::{Limits, TargetConfig, Targets};
+use executor::core::{Executor, Judgement};
+use protocol::canonical;
+use protocol::command::{Document, VerifiedCommand};
+use protocol::json::{self, Value};
+use protocol::ledger::Ledger;
+use protocol::message::Execution;
+use protocol::reason::{Reason, Stage};
+use protocol::signing::{Keyring, Secret, SecretSlot};
+use serde_json::json;
+
+/// A clock that runs a hook at each reading of the monotonic time, with the reading's number; the hook says how much
+/// time has passed since the start.
+pub struct Stepped<F: FnMut(u32) -> Duration>(pub Instant, pub RefCell<(u32, F)>);
+
+impl<F: FnMut(u32) -> Duration> Stepped<F> {
+    pub fn new(hook: F) -> Self {
+        Self(Instant::now(), RefCell::new((0, hook)))
+    }
+    pub fn readings(&self) -> u32 {
+        self.1.borrow().0
+    }
+}
+
+impl<F: FnMut(u32) -> Duration + Send> Clock for Stepped<F> {
+    fn wall(&self) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH
+    }
+    fn monotonic(&self) -> Instant {
+        let (number, hook) = &mut *self.1.borrow_mut();
+        *number += 1;
+        self.0 + hook(*number)
+    }
+}
+
+pub struct Bench {
+    pub dir: tempfile::TempDir,
+    pub executor: Executor,
+}
+
+pub fn target(root: PathBuf) -> TargetConfig {
+    TargetConfig {
+        root,
+        is_cloud: true,
+        deny: vec!["secret/**".into(), "*.key".into()],
+        allow_delete: true,
+        limits: Limits::default(),
+    }
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut TargetConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("tree")).unwrap();
+        let mut config = target(dir.path().join("tree"));
+        change(&mut config);
+        let targets = Targets::from([("MAIN".to_owned(), config)]);
+        Self { executor: Executor::new(&targets, Arc::new(Ledger::default())).unwrap(), dir }
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("tree")
+    }
+
+    pub fn write(&self, path: &str, content: &[u8]) {
+        let path = self.root().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    pub fn read(&self, path: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.root().join(path)).ok()
+    }
+
+    pub fn run(&mut self, document: serde_json::Value) -> Judgement {
+        self.executor.execute(&verified(document), &Stepped::new(|_| Duration::ZERO))
+    }
+
+    pub fn ops(&mut self, ops: serde_json::Value) -> Judgement {
+        self.run(document(ops))
+    }
+
+    pub fn ok(&mut self, ops: serde_json::Value) -> Execution {
+        let execution = executed(self.ops(ops));
+        assert_eq!(execution.failure, None);
+        execution
+    }
+
+    pub fn snapshot(&self) -> Vec<(PathBuf, Option<Vec<u8>>, u32)> {
+        let mut all = Vec::new();
+        walk(&self.root(), &mut all);
+        all.sort();
+        all
+    }
+}
+
+fn walk(folder: &Path, all: &mut Vec<(PathBuf, Option<Vec<u8>>, u32)>) {
+    use std::os::unix::fs::PermissionsExt as _;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = path.symlink_metadata().unwrap();
+        let content = metadata.is_file().then(|| std::fs::read(&path).unwrap());
+        if metadata.is_dir() && path.file_name().unwrap() != ".git" {
+            walk(&path, all);
+        }
+        all.push((path, content, metadata.permissions().mode()));
+    }
+}
+
+pub fn document(ops: serde_json::Value) -> serde_json::Value {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    json!({
+        "schemaVersion": "1.0", "id": format!("c{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+        "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T01:00:00Z", "nonce": "n", "target": "MAIN",
+        "action": "applyPatch", "patchType": "ops", "payload": {"inline": {"version": "1", "ops": ops}},
+        "allowedActions": ["writeFile", "moveFile", "deleteFile"],
+        "constraints": {"maxRuntimeMs": 60000, "maxFilesChanged": 50},
+    })
+}
+
+pub fn verified(mut document: serde_json::Value) -> VerifiedCommand {
+    let keyring = Keyring::new(&Secret::new(b"0123456789abcdef".to_vec()).unwrap(), None);
+    let Value::Object(object) = json::parse(document.to_string().as_bytes()).unwrap() else { panic!("no object") };
+    document["hmac"] = keyring.sign(SecretSlot::Current, canonical::object_without(&object, "hmac").as_bytes()).into();
+    let raw: Arc<[u8]> = document.to_string().into_bytes().into();
+    let authentic =
+        Document::parse(raw).unwrap().authenticate(&keyring, Utc::now()).map_err(|(_, verdict)| verdict).unwrap();
+    let command = authentic.read(&|_| true).unwrap();
+    authentic.verified(command, Utc::now())
+}
+
+pub fn executed(judgement: Judgement) -> Execution {
+    match judgement {
+        Judgement::Executed(execution) => execution,
+        other => panic!("not executed: {other:?}"),
+    }
+}
+
+pub fn refused(judgement: &Judgement) -> (Reason, Stage) {
+    match judgement {
+        Judgement::Rejected(verdict) => (verdict.reason, verdict.stage),
+        other => panic!("not refused: {other:?}"),
+    }
+}
