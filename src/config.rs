@@ -16,7 +16,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
-pub use error::{ConfigError, KeyFault};
+pub use error::ConfigError;
 use source::Source;
 
 /// The variable that names the configuration file.
@@ -194,6 +194,18 @@ impl Settings {
     pub fn cloud(&self) -> Option<PathBuf> {
         let cloud = self.raw.cloud.as_ref()?;
         Some(self.source.base_of(&["cloud".to_owned()]).join(cloud))
+    }
+
+    /// How documents are taken in.
+    #[must_use]
+    pub fn ingest(&self) -> Ingest {
+        self.config.ingest
+    }
+
+    /// How outcomes are published.
+    #[must_use]
+    pub fn publish(&self) -> &Publish {
+        &self.config.publish
     }
 
     /// The names of the configured targets, `MAIN` included.

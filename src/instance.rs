@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use protocol::time::format_utc;
@@ -17,6 +18,11 @@ use crate::exit::{Failure, Status, one_line};
 pub const LOCK_FILE: &str = ".bridge.lock";
 /// The most that is read of a lock file, in bytes.
 const MAX_NOTE_BYTES: u64 = 1024;
+
+/// How often a held lock is tried: whoever only asks for the holder holds it for an instant.
+const TRIES: u32 = 5;
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -63,10 +69,17 @@ impl InstanceLock {
         let path = cloud.join(LOCK_FILE);
         let unusable = |source: io::Error| LockError::Unusable { path: path.clone(), source };
         let mut file = open(&path, OFlags::RDWR | OFlags::CREATE).map_err(unusable)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held { holder: note(&mut file) }),
-            Err(error) => return Err(unusable(error.into())),
+        let mut tries = TRIES;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) if tries > 1 => {
+                    tries -= 1;
+                    std::thread::sleep(PAUSE);
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held { holder: note(&mut file) }),
+                Err(error) => return Err(unusable(error.into())),
+            }
         }
         let text = format!("pid {} since {} version {}\n", std::process::id(), format_utc(now), env!("CARGO_PKG_VERSION"));
         file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(unusable)?;
@@ -95,7 +108,7 @@ fn open(path: &Path, flags: OFlags) -> io::Result<File> {
 fn note(file: &mut File) -> String {
     let mut text = String::new();
     // A note that cannot be read is no reason to fail: it only says who.
-    let read = file.rewind().and_then(|()| file.by_ref().take(MAX_NOTE_BYTES).read_to_string(&mut text));
+    let read = file.rewind().and_then(|()| (&*file).take(MAX_NOTE_BYTES).read_to_string(&mut text));
     match one_line(&text) {
         text if read.is_ok() && !text.is_empty() => text,
         _ => "it has not said which".to_owned(),

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use actix::prelude::{Actor, Addr, Arbiter, Context, Supervised, Supervisor, System};
 use archiver::{Archiver, ArchiverConfig, ArchiverStatus};
 use chrono::TimeDelta;
-use executor::{ExecutorActor, TargetConfig};
+use executor::actor::ExecutorActor;
+use executor::config::TargetConfig;
 use protocol::ledger::Ledger;
 use protocol::signing::Keyring;
 use publisher::{Publisher, PublisherConfig, PublisherStatus};
@@ -52,7 +53,6 @@ pub struct Setup {
 /// # Errors
 /// When it cannot start, or when it had to end because of a bug or a spent restart budget.
 pub fn run(setup: Setup) -> Result<(), Failure> {
-    publisher::open_check(&setup.publisher()).map_err(Failure::config)?;
     let ledger = Arc::new(Ledger::default());
     let recovery = archiver::recover(&setup.archiver(), &setup.keyring, &ledger).map_err(|error| {
         let cause = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
@@ -79,6 +79,14 @@ pub fn run(setup: Setup) -> Result<(), Failure> {
 }
 
 impl Setup {
+    /// Whether the repository can be published from: to be asked before anything is created.
+    ///
+    /// # Errors
+    /// When it cannot, with the remedy.
+    pub fn require_repository(&self) -> Result<(), Failure> {
+        publisher::open_check(&self.publisher()).map_err(Failure::config)
+    }
+
     fn publisher(&self) -> PublisherConfig {
         let publish = &self.config.publish;
         PublisherConfig {
@@ -104,7 +112,7 @@ impl Setup {
             is_cloud: target.root == self.cloud,
             deny: target.deny.clone(),
             allow_delete: target.allow_delete,
-            limits: executor::Limits {
+            limits: executor::config::Limits {
                 max_files_changed: target.limits.max_files_changed,
                 max_runtime_ms: target.limits.max_runtime_ms,
                 max_bytes_written: target.limits.max_bytes_written,
@@ -212,8 +220,15 @@ impl Pipeline {
         if left > 0 {
             tracing::warn!(left, "not all commands in flight were finished in time; they are still in commands/");
         }
-        let stop = publisher::Stop { deadline: Instant::now() + PUBLISH_LIMIT };
-        let _ = tokio::time::timeout(PUBLISH_LIMIT + DRAIN_LOOK * 100, self.publisher.send(stop)).await;
+        let stop = publisher::Stop { within: PUBLISH_LIMIT };
+        match tokio::time::timeout(PUBLISH_LIMIT + DRAIN_LOOK * 100, self.publisher.send(stop)).await {
+            Ok(Ok(stopped)) if stopped.unpushed + stopped.uncommitted > 0 => {
+                let (unpushed, uncommitted) = (stopped.unpushed, stopped.uncommitted);
+                tracing::warn!(unpushed, uncommitted, "not everything was published in time; the rest is after the next start");
+            }
+            Ok(Ok(_)) => {}
+            _ => tracing::warn!("the publisher did not answer in time; what it left is published after the next start"),
+        }
     }
 }
 

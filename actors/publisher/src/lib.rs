@@ -1,1 +1,47 @@
-//! Publishes filed commands with git; the only part that touches the repository and meta/retries.json.
+//! The publisher: the only part that touches git, and the only one that writes `meta/retries.json`.
+//!
+//! What was filed becomes commits, one each, on the branch that is checked out in CLOUD; commits are pushed in groups,
+//! and what the remote has is taken in before.
+//!
+//! Invariants:
+//! - A commit made here changes nothing outside the published folders ([`safe_path::SAFE`]): [`tree::SafeTree`] cannot
+//!   express anything else.
+//! - The branch moves by compare-and-swap only, to commits that are durable. Nothing is ever pushed with force.
+//! - The work tree's other files are read only to see whether they are as upstream left them.
+//! - Disk is the truth: a message that is lost costs nothing, because the audit log tells which commits are missing.
+//!
+//! Limitations: SHA-1 repositories with file-based references; no filters (line endings, LFS) when files are checked
+//! out; local merge commits are pushed, but not rebased.
+
+pub mod actor;
+pub mod audit;
+mod checkout;
+pub mod commit;
+pub mod config;
+pub mod core;
+pub mod error;
+pub mod files;
+mod folders;
+pub mod git;
+mod index;
+pub mod integrate;
+pub mod merge;
+pub mod network;
+pub mod objects;
+mod open;
+pub mod pack;
+pub mod pending;
+mod recovery;
+pub mod refs;
+pub mod remote;
+pub mod retries;
+pub mod safe_path;
+pub mod status;
+pub mod tree;
+pub mod work;
+
+pub use actor::{Publisher, Stop, Stopped};
+pub use config::PublisherConfig;
+pub use error::OpenError;
+pub use open::open_check;
+pub use status::PublisherStatus;

@@ -1,0 +1,558 @@
+//! The publisher as an actor: the only file here that knows actix. It keeps what was filed in order, lends the
+//! repository to one piece of work at a time, and runs at most one child towards the remote beside it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::prelude::{
+    Actor, ActorContext, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle, Supervised, WrapFuture,
+};
+use chrono::Utc;
+use gix::ObjectId;
+use protocol::message::Filed;
+use supervision::{Envelope, Lifeline, MAILBOX_CAPACITY, Panicked, effect};
+use tokio::sync::oneshot;
+
+use crate::config::{GITHUB_PUSHES_PER_MINUTE, GROUP_MAX, PublisherConfig, QUEUE_MAX};
+use crate::core::Core;
+use crate::error::WorkError;
+use crate::git::Git;
+use crate::integrate::Integrated;
+use crate::network::{self, Fetched, Pushed, RemoteKind};
+use crate::pending::{Pending, Queue};
+use crate::remote::{Policy, Remote, Trouble};
+use crate::status::PublisherStatus;
+use crate::work::{Done, IndexClock, RETRY, Task, View};
+
+/// Packs after which a quiet moment is used to consolidate them.
+const PACKS_MAX: usize = 50;
+
+/// Finish: commit what waits, push once, bring the index in line.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Stopped")]
+pub struct Stop {
+    /// The most that it may take; children are ended then.
+    pub within: Duration,
+}
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Commits that the remote does not have; they are pushed after the next start.
+    pub unpushed: u64,
+    /// Filed documents without a commit; they get theirs after the next start.
+    pub uncommitted: u64,
+}
+
+/// Where a round towards the remote stands: fetch, take in, push.
+#[derive(Debug)]
+enum Round {
+    /// None is under way.
+    Idle,
+    /// A child runs.
+    Child,
+    /// The remote answered the fetch; true: it has the branch.
+    Fetched(bool),
+    /// That is being taken in.
+    TakingIn,
+    /// A push went through and is to be noted.
+    Pushed(ObjectId, u64),
+}
+
+/// A stop that was asked for.
+struct Stopping {
+    replies: Vec<oneshot::Sender<Stopped>>,
+    deadline: Instant,
+    /// Whether the last round was begun.
+    pushed: bool,
+    /// Whether it was answered.
+    over: bool,
+}
+
+/// The publisher's shell.
+pub struct Publisher {
+    config: PublisherConfig,
+    status: Arc<PublisherStatus>,
+    lifeline: Lifeline,
+    cancel: Arc<AtomicBool>,
+    first: bool,
+    core: Option<Box<Core>>,
+    /// The children's runner, the remote and the branch.
+    route: Option<(Git, String, String)>,
+    working: bool,
+    queue: Queue,
+    view: View,
+    kind: Option<RemoteKind>,
+    remote: Remote,
+    round: Round,
+    index: IndexClock,
+    scan_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    trouble: Option<String>,
+    stop: Option<Stopping>,
+    wake: Option<SpawnHandle>,
+}
+
+impl Publisher {
+    /// A publisher that tells of itself in `status`.
+    #[must_use]
+    pub fn new(config: PublisherConfig, status: Arc<PublisherStatus>, lifeline: Lifeline) -> Self {
+        let remote = Remote::new(Policy {
+            fetch_every: config.fetch_every,
+            attempts: config.attempts,
+            backoff_base: config.backoff_base,
+            backoff_cap: config.backoff_cap,
+            pushes_per_minute: config.max_pushes_per_minute.unwrap_or(0),
+        });
+        Self {
+            config,
+            status,
+            lifeline,
+            cancel: Arc::default(),
+            first: true,
+            core: None,
+            route: None,
+            working: false,
+            queue: Queue::new(QUEUE_MAX),
+            view: View::default(),
+            kind: None,
+            remote,
+            round: Round::Idle,
+            index: IndexClock::default(),
+            scan_at: None,
+            retry_at: None,
+            trouble: None,
+            stop: None,
+            wake: None,
+        }
+    }
+
+    /// Starts whatever can be started now, and sees to being woken for the rest.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        if self.stop.as_ref().is_some_and(|stop| stop.over) {
+            return;
+        }
+        if !self.working {
+            self.work(now, ctx);
+        }
+        if matches!(self.round, Round::Idle) {
+            self.begin_round(now, ctx);
+        }
+        self.finish_stop(now);
+        self.report();
+        self.sleep(now, ctx);
+    }
+
+    /// Lends the repository to the most urgent piece of work.
+    fn work(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        let retrying = self.retry_at.is_some_and(|at| now < at);
+        let Some(core) = self.core.take() else {
+            if !retrying {
+                self.open(ctx);
+            }
+            return;
+        };
+        let Some(task) = self.choose(now, retrying) else {
+            self.core = Some(core);
+            return;
+        };
+        self.working = true;
+        let work = move |core: &mut Box<Core>| {
+            let done = task.run(core, Utc::now());
+            (done, View::of(core))
+        };
+        effect(self, ctx, core, work, Self::worked);
+    }
+
+    fn choose(&mut self, now: Instant, retrying: bool) -> Option<Task> {
+        match self.round {
+            Round::Pushed(id, count) => {
+                self.round = Round::Idle;
+                return Some(Task::Pushed(id, count));
+            }
+            Round::Fetched(exists) => {
+                self.round = Round::TakingIn;
+                return Some(Task::Integrate(exists));
+            }
+            Round::Idle | Round::Child | Round::TakingIn => {}
+        }
+        if !retrying {
+            if self.queue.is_behind() || self.view.recovering {
+                return Some(Task::Recover(self.queue.take_behind()));
+            }
+            if !self.queue.is_empty() {
+                return Some(Task::Commit(self.queue.take(GROUP_MAX)));
+            }
+        }
+        // A stop waits for the first look, which tells whether there is a remote, and for no other.
+        if self.scan_at.is_none_or(|at| at <= now && self.stop.is_none()) {
+            self.scan_at = Some(now + self.config.fetch_every);
+            return Some(Task::Scan);
+        }
+        let last = self.stop.as_ref().is_some_and(|stop| stop.pushed) && matches!(self.round, Round::Idle);
+        let due = self.index.due().is_some_and(|at| at <= now || last);
+        due.then_some(Task::Index)
+    }
+
+    fn open(&mut self, ctx: &mut Context<Self>) {
+        self.working = true;
+        let (config, cancel, first) = (self.config.clone(), Arc::clone(&self.cancel), self.first);
+        let work = move |(): &mut ()| Core::open(config, cancel, first, Utc::now());
+        effect(self, ctx, (), work, |actor, ctx, outcome| {
+            actor.working = false;
+            match outcome {
+                Ok(((), Ok(core))) => {
+                    actor.first = false;
+                    actor.works_again();
+                    actor.view = View::of(&core);
+                    actor.route = Some(core.route());
+                    actor.core = Some(Box::new(core));
+                    if actor.view.index_lags {
+                        actor.index.moved(Instant::now());
+                    }
+                }
+                Ok(((), Err(error))) => actor.failed(&error),
+                Err(panicked) => return actor.broken(&panicked, ctx),
+            }
+            actor.pump(ctx);
+        });
+    }
+
+    fn worked(&mut self, ctx: &mut Context<Self>, outcome: Result<(Box<Core>, (Done, View)), Panicked>) {
+        self.working = false;
+        let (core, (done, view)) = match outcome {
+            Ok(worked) => worked,
+            Err(panicked) => return self.broken(&panicked, ctx),
+        };
+        self.core = Some(core);
+        if view.index_lags {
+            self.index.moved(Instant::now());
+        }
+        self.view = view;
+        self.took(done, ctx);
+        self.pump(ctx);
+    }
+
+    /// A bug ate the repository's state: it is opened anew, and what was lost is found on disk.
+    fn broken(&mut self, panicked: &Panicked, ctx: &mut Context<Self>) {
+        tracing::error!(%panicked, "the publisher lost its state");
+        self.core = None;
+        ctx.stop();
+    }
+
+    fn took(&mut self, done: Done, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        match done {
+            Done::Committed(result, rest) => {
+                self.queue.put_back(rest);
+                self.noted(result.map(|settled| self.status.add_committed(settled as u64)));
+            }
+            Done::Recovered(result) => {
+                if result.is_err() {
+                    self.view.recovering = true;
+                }
+                self.noted(result.map(|lines| self.status.add_committed(lines)));
+            }
+            Done::Integrated(result) => self.integrated(result, now, ctx),
+            Done::Pushed(Ok(())) | Done::Indexed(Ok(())) if !self.view.index_lags => self.index.done(),
+            Done::Pushed(Ok(())) | Done::Indexed(Ok(())) => {}
+            Done::Pushed(Err(error)) => tracing::warn!(%error, "a push could not be noted down"),
+            Done::Scanned(result) => self.scanned(result),
+            Done::Indexed(Err(error)) => {
+                tracing::info!(%error, "the index is brought in line later");
+                if self.stop.is_some() { self.index.done() } else { self.index.held(now) }
+            }
+        }
+        if !self.view.recovering && self.core.is_some() {
+            self.status.set_ready();
+        }
+    }
+
+    fn scanned(&mut self, result: Result<Option<RemoteKind>, WorkError>) {
+        match result {
+            Ok(kind) => {
+                self.learn(kind);
+                // Where commits wait, only a commit tells that they can be made again.
+                if self.queue.is_empty() && !self.view.recovering {
+                    self.works_again();
+                }
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// What the configuration says of the remote now.
+    fn learn(&mut self, kind: Option<RemoteKind>) {
+        if kind == self.kind {
+            return;
+        }
+        let github = kind.is_some_and(|kind| kind.github);
+        let default = if github { GITHUB_PUSHES_PER_MINUTE } else { 0 };
+        self.remote.set_pace(self.config.max_pushes_per_minute.unwrap_or(default));
+        let remote = &self.config.remote;
+        match kind {
+            Some(_) => tracing::info!(remote, github, "commits are pushed"),
+            None => tracing::info!(remote, "the remote is not configured any more, commits stay local"),
+        }
+        self.kind = kind;
+    }
+
+    fn noted(&mut self, result: Result<(), WorkError>) {
+        match result {
+            Ok(()) => self.works_again(),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn works_again(&mut self) {
+        self.retry_at = None;
+        if let Some(trouble) = self.trouble.take() {
+            tracing::info!(was = trouble, "commits are made again");
+        }
+    }
+
+    fn failed(&mut self, error: &WorkError) {
+        self.retry_at = Some(Instant::now() + RETRY);
+        let text = error.to_string();
+        if self.trouble.as_ref() != Some(&text) {
+            tracing::error!(error = text, "commits cannot be made; it is tried again");
+            self.trouble = Some(text);
+        }
+    }
+
+    /// Begins a round towards the remote if one is due.
+    fn begin_round(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        // A branch that is not ours at the moment takes in nothing.
+        if self.trouble.is_some() {
+            return;
+        }
+        let behind_remote = self.kind.is_some() && self.view.unpushed > 0;
+        if self.view.packs >= PACKS_MAX && self.queue.is_empty() && self.stop.is_none() && !behind_remote {
+            self.consolidate(ctx);
+            return;
+        }
+        let (Some(route), Some(_)) = (&self.route, self.kind) else { return };
+        let (git, remote, branch) = route.clone();
+        if let Some(stop) = &mut self.stop {
+            let drained = self.queue.is_empty() && !self.queue.is_behind() && !self.view.recovering;
+            if !drained || stop.pushed {
+                return;
+            }
+            stop.pushed = true;
+            if self.view.unpushed == 0 {
+                return;
+            }
+            self.remote.hurry();
+        } else if self.remote.due(self.view.unpushed > 0, now) > now {
+            return;
+        }
+        self.round = Round::Child;
+        let work = move |(): &mut ()| network::fetch(&git, &remote, &branch);
+        effect(self, ctx, (), work, |actor, ctx, outcome| {
+            let now = Instant::now();
+            actor.round = Round::Idle;
+            match outcome {
+                Ok(((), Fetched::Branch)) => actor.round = Round::Fetched(true),
+                Ok(((), Fetched::NoBranch)) => actor.round = Round::Fetched(false),
+                Ok(((), Fetched::Failed(error))) => actor.unreachable(&error.to_string(), now),
+                Err(panicked) => return actor.broken(&panicked, ctx),
+            }
+            actor.pump(ctx);
+        });
+    }
+
+    fn integrated(&mut self, result: Result<Integrated, WorkError>, now: Instant, ctx: &mut Context<Self>) {
+        self.round = Round::Idle;
+        match result {
+            Ok(Integrated::Ready(None)) => self.reached(now, false),
+            Ok(Integrated::Ready(Some((id, count)))) => {
+                if self.remote.take_push(now) {
+                    self.push(id, count, ctx);
+                } else {
+                    self.reached(now, false);
+                }
+            }
+            Ok(Integrated::Blocked(reason)) => {
+                if self.remote.blocked(reason.clone(), now) {
+                    tracing::error!(reason, "degraded: commits stay local until a person decides");
+                }
+            }
+            Err(error @ WorkError::HeadElsewhere { .. }) => self.failed(&error),
+            Err(error) => self.unreachable(&error.to_string(), now),
+        }
+    }
+
+    fn push(&mut self, id: ObjectId, count: u64, ctx: &mut Context<Self>) {
+        let Some((git, remote, branch)) = self.route.clone() else { return };
+        self.round = Round::Child;
+        let work = move |(): &mut ()| network::push(&git, &remote, &branch, id);
+        effect(self, ctx, (), work, move |actor, ctx, outcome| {
+            let now = Instant::now();
+            actor.round = Round::Idle;
+            match outcome {
+                Ok(((), Pushed::Done)) => {
+                    actor.status.pushed(true);
+                    actor.reached(now, true);
+                    actor.round = Round::Pushed(id, count);
+                }
+                Ok(((), Pushed::Overtaken(reason))) => actor.overtaken(&reason, now),
+                Ok(((), Pushed::Failed(error))) => actor.unreachable(&error.to_string(), now),
+                Err(panicked) => return actor.broken(&panicked, ctx),
+            }
+            actor.pump(ctx);
+        });
+    }
+
+    fn consolidate(&mut self, ctx: &mut Context<Self>) {
+        let Some(core) = &mut self.core else { return };
+        core.packs_consolidated();
+        self.view.packs = 0;
+        let (git, _, _) = core.route();
+        self.round = Round::Child;
+        let work = move |(): &mut ()| network::consolidate(&git);
+        effect(self, ctx, (), work, |actor, ctx, outcome| {
+            actor.round = Round::Idle;
+            match outcome {
+                Ok(((), Ok(()))) => {}
+                Ok(((), Err(error))) => tracing::warn!(%error, "packs are consolidated later"),
+                Err(panicked) => return actor.broken(&panicked, ctx),
+            }
+            actor.pump(ctx);
+        });
+    }
+
+    fn reached(&mut self, now: Instant, pushed: bool) {
+        let over = if pushed { self.remote.pushed(now) } else { self.remote.succeeded(now) };
+        if let Some(trouble) = over {
+            tracing::info!(was = trouble.reason(), "publishing again");
+        }
+    }
+
+    fn unreachable(&mut self, reason: &str, now: Instant) {
+        self.status.pushed(false);
+        if self.remote.failed(reason, now) {
+            tracing::error!(reason, "degraded: the remote cannot be reached, commits stay local; it is tried again");
+        } else {
+            tracing::debug!(reason, "the remote was not reached");
+        }
+    }
+
+    fn overtaken(&mut self, reason: &str, now: Instant) {
+        // A stop has one round only; being overtaken does not use it up.
+        if let Some(stop) = &mut self.stop {
+            stop.pushed = false;
+        }
+        if self.remote.overtaken(reason, now) {
+            tracing::error!(reason, "degraded: somebody else is always faster");
+        }
+    }
+
+    fn report(&self) {
+        self.status.set_unpushed(self.view.unpushed);
+        self.status.set_queued(self.queue.len() as u64);
+        let reason = self.trouble.clone().or_else(|| self.remote.trouble().map(Trouble::reason).map(str::to_owned));
+        self.status.set_degraded(reason);
+    }
+
+    /// Answers a stop when all is done, or when its time is up.
+    fn finish_stop(&mut self, now: Instant) {
+        let uncommitted = self.queue.len() as u64;
+        let busy = self.working || !matches!(self.round, Round::Idle);
+        let waiting = uncommitted > 0 || self.queue.is_behind() || self.view.recovering || self.core.is_none() || self.scan_at.is_none();
+        let local = self.kind.is_none() || self.trouble.is_some();
+        let index = self.index.due().is_some() && self.trouble.is_none();
+        let Some(stop) = &mut self.stop else { return };
+        let late = now >= stop.deadline;
+        if local && !busy && !waiting {
+            stop.pushed = true;
+        }
+        let done = !busy && !waiting && stop.pushed && !index;
+        if late {
+            self.cancel.store(true, Ordering::Relaxed);
+        }
+        if done || late {
+            stop.over = true;
+            for reply in stop.replies.drain(..) {
+                // Whoever asked may have gone.
+                let _gone = reply.send(Stopped { unpushed: self.view.unpushed, uncommitted });
+            }
+        }
+    }
+
+    /// Sees to being woken when the next thing is due.
+    fn sleep(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        if let Some(wake) = self.wake.take() {
+            ctx.cancel_future(wake);
+        }
+        let mut due: Vec<Instant> = Vec::new();
+        if !self.working {
+            due.extend(self.retry_at);
+            due.extend(self.scan_at);
+            due.extend(self.index.due());
+        }
+        let rounds = self.stop.is_none() && self.kind.is_some() && self.trouble.is_none() && self.route.is_some();
+        if matches!(self.round, Round::Idle) && rounds {
+            due.push(self.remote.due(self.view.unpushed > 0, now));
+        }
+        match &self.stop {
+            Some(stop) if stop.over => return,
+            Some(stop) => due.push(stop.deadline),
+            None => {}
+        }
+        let Some(at) = due.into_iter().min() else { return };
+        let delay = at.saturating_duration_since(now).max(Duration::from_millis(1));
+        self.wake = Some(ctx.run_later(delay, |actor, ctx| {
+            actor.wake = None;
+            actor.pump(ctx);
+        }));
+    }
+}
+
+impl Actor for Publisher {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+        self.pump(ctx);
+    }
+}
+
+impl Supervised for Publisher {
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        self.core = None;
+        self.working = false;
+        self.round = Round::Idle;
+        self.wake = None;
+        if let Some(delay) = self.lifeline.restarting() {
+            ctx.wait(tokio::time::sleep(delay).into_actor(self));
+        }
+    }
+}
+
+impl Handler<Envelope<Filed>> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Filed>, ctx: &mut Self::Context) {
+        self.queue.push(Pending::from(envelope.message));
+        self.pump(ctx);
+    }
+}
+
+impl Handler<Stop> for Publisher {
+    type Result = ResponseFuture<Stopped>;
+
+    fn handle(&mut self, stop: Stop, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        let deadline = Instant::now() + stop.within;
+        match &mut self.stop {
+            Some(stopping) if !stopping.over => stopping.replies.push(reply),
+            Some(_) => {}
+            None => self.stop = Some(Stopping { replies: vec![reply], deadline, pushed: false, over: false }),
+        }
+        self.pump(ctx);
+        let nothing_known = Stopped { unpushed: self.view.unpushed, uncommitted: self.queue.len() as u64 };
+        Box::pin(async move { answer.await.unwrap_or(nothing_known) })
+    }
+}

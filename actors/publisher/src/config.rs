@@ -1,0 +1,62 @@
+//! What the publisher is told: plain data, validated by the root.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Commits that go into one group, that is one pack and one move of the branch.
+pub const GROUP_MAX: usize = 256;
+/// Filed commands that wait in memory; beyond that they are found again on disk.
+pub const QUEUE_MAX: usize = 50_000;
+/// The longest that a git child may run.
+pub const GIT_TIME_LIMIT: Duration = Duration::from_secs(60);
+/// The first delay after a failed push, doubled after each further one.
+pub const BACKOFF_BASE: Duration = Duration::from_secs(1);
+/// The longest delay between two tries.
+pub const BACKOFF_CAP: Duration = Duration::from_secs(60);
+/// Pushes a minute that GitHub asks one to stay within.
+pub const GITHUB_PUSHES_PER_MINUTE: u32 = 6;
+
+/// Everything that decides how the publisher works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublisherConfig {
+    /// The work tree's top.
+    pub cloud: PathBuf,
+    /// The remote's name; a remote that is not configured in the repository means that commits stay local.
+    pub remote: String,
+    /// How often the remote is looked at.
+    pub fetch_every: Duration,
+    /// Consecutive failures after which the publisher is degraded.
+    pub attempts: u32,
+    /// Pushes a minute: `Some(0)` is unlimited, `None` is [`GITHUB_PUSHES_PER_MINUTE`] for a remote at github.com and
+    /// unlimited for any other.
+    pub max_pushes_per_minute: Option<u32>,
+    /// Author and committer of the bridge's commits.
+    pub author_name: String,
+    /// Their mail address.
+    pub author_email: String,
+    /// The longest that a git child may run.
+    pub git_time_limit: Duration,
+    /// The first delay after a failure.
+    pub backoff_base: Duration,
+    /// The longest delay between two tries.
+    pub backoff_cap: Duration,
+}
+
+impl PublisherConfig {
+    /// The defaults of the contract for a given CLOUD.
+    #[must_use]
+    pub fn new(cloud: impl Into<PathBuf>) -> Self {
+        Self {
+            cloud: cloud.into(),
+            remote: "origin".to_owned(),
+            fetch_every: Duration::from_secs(5),
+            attempts: 6,
+            max_pushes_per_minute: None,
+            author_name: "ghost-bridge".to_owned(),
+            author_email: "ghost-bridge@localhost".to_owned(),
+            git_time_limit: GIT_TIME_LIMIT,
+            backoff_base: BACKOFF_BASE,
+            backoff_cap: BACKOFF_CAP,
+        }
+    }
+}

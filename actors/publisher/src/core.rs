@@ -1,0 +1,352 @@
+//! The published repository as the publisher holds it, and the commits that are made on it.
+//!
+//! One value, used by one thread at a time. Every step begins by looking whether the branch is still where it was left;
+//! whoever moved it meanwhile is respected. A step that fails leaves nothing half-done that counts: objects that no
+//! reference names are no harm, and the in-memory state is read anew.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use gix::ObjectId;
+use gix::objs::Kind;
+
+use crate::audit::{self, Link};
+use crate::commit::{self, Signer};
+use crate::config::PublisherConfig;
+use crate::error::WorkError;
+use crate::files::Root;
+use crate::git::Git;
+use crate::objects::{MAX_BLOB_BYTES, Store};
+use crate::pending::Pending;
+use crate::recovery::Recovery;
+use crate::refs;
+use crate::retries::Retries;
+use crate::safe_path::SafePath;
+use crate::tree::{FILE, Leaf, SafeTree};
+
+/// The audit log's place.
+pub(crate) const LOG_PATH: &str = "logs/bridge.log";
+
+/// How many recovered lines are remembered at least, to know them again when their message comes late.
+const REMEMBERED: usize = 100_000;
+
+/// A repository that is being published.
+pub struct Core {
+    pub(crate) config: PublisherConfig,
+    pub(crate) root: Root,
+    pub(crate) store: Store,
+    pub(crate) git: Git,
+    pub(crate) signer: Signer,
+    /// Full name of the branch that was checked out at the start.
+    pub(crate) branch: String,
+    pub(crate) head: Option<ObjectId>,
+    /// Whether `head`, `tree` and `unpushed` are what the disk says.
+    pub(crate) loaded: bool,
+    pub(crate) tree: SafeTree,
+    /// The committed log's bytes.
+    pub(crate) log: Vec<u8>,
+    /// The last line's hash, where it is known.
+    pub(crate) last_hash: Option<String>,
+    pub(crate) recovery: Option<Recovery>,
+    pub(crate) remembered: [HashSet<ObjectId>; 2],
+    /// The line before which a gap was found and looked after once.
+    pub(crate) gap_at: Option<String>,
+    pub(crate) unpushed: u64,
+    pub(crate) checkout_pending: bool,
+    /// What `summaries/` and `context/` held when they were last looked at.
+    pub(crate) seen: BTreeMap<String, (u64, i128, u64)>,
+    pub(crate) retries: Retries,
+    pub(crate) retries_committed: Option<Vec<u8>>,
+}
+
+impl Core {
+    /// Commits that the remote does not have.
+    #[must_use]
+    pub fn unpushed(&self) -> u64 {
+        self.unpushed
+    }
+
+    /// Whether there is log on disk that has no commits yet.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.recovery.is_some()
+    }
+
+    /// Packs that were written since they were last consolidated.
+    #[must_use]
+    pub fn packs(&self) -> usize {
+        self.store.packs_written()
+    }
+
+    /// The packs written so far are being consolidated.
+    pub fn packs_consolidated(&mut self) {
+        self.store.packs_consolidated();
+    }
+
+    /// The branch's short name.
+    #[must_use]
+    pub fn branch_name(&self) -> &str {
+        self.branch.strip_prefix("refs/heads/").unwrap_or(&self.branch)
+    }
+
+    pub(crate) fn signature(&self, now: DateTime<Utc>) -> String {
+        self.signer.at(now.timestamp())
+    }
+
+    /// Looks whether the branch is where it was left, and reads what changed if not.
+    pub(crate) fn sync_head(&mut self) -> Result<(), WorkError> {
+        let found = refs::head_branch(self.store.repo())?;
+        if found.as_deref() != Some(self.branch.as_str()) {
+            let found = found.unwrap_or_else(|| "HEAD is detached".to_owned());
+            return Err(WorkError::HeadElsewhere { expected: self.branch.clone(), found });
+        }
+        let head = refs::read(self.store.repo(), &self.branch)?;
+        if !self.loaded || head != self.head {
+            self.load(head)?;
+            let committed = self.committed_log()?;
+            if committed != self.log {
+                tracing::warn!(branch = self.branch, "somebody else changed the log that is committed");
+                self.start_recovery()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the tree of `head`.
+    pub(crate) fn load(&mut self, head: Option<ObjectId>) -> Result<(), WorkError> {
+        self.loaded = false;
+        self.store.discard();
+        let tree = head.map(|id| self.tree_of(id)).transpose()?;
+        self.tree = SafeTree::open(tree, &self.store)?;
+        self.head = head;
+        self.count_unpushed()?;
+        self.loaded = true;
+        Ok(())
+    }
+
+    pub(crate) fn tree_of(&self, commit: ObjectId) -> Result<ObjectId, WorkError> {
+        Ok(commit::parse(commit, &self.store.read(commit, Kind::Commit)?)?.tree)
+    }
+
+    pub(crate) fn count_unpushed(&mut self) -> Result<(), WorkError> {
+        let base = refs::read(self.store.repo(), refs::BASE)?;
+        self.unpushed = match self.head {
+            None => 0,
+            Some(head) if Some(head) == base => 0,
+            Some(head) => {
+                let range = base.map_or_else(|| head.to_string(), |base| format!("{base}..{head}"));
+                let count = self.git.check(&["rev-list", "--count", &range, "--"], None)?;
+                String::from_utf8_lossy(&count).trim().parse().unwrap_or(0)
+            }
+        };
+        Ok(())
+    }
+
+    /// The log's bytes in the tree; empty where there is none.
+    pub(crate) fn committed_log(&mut self) -> Result<Vec<u8>, WorkError> {
+        match self.get(LOG_PATH)? {
+            Some(leaf) => self.store.read(leaf.id, Kind::Blob),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    pub(crate) fn get(&mut self, path: &str) -> Result<Option<Leaf>, WorkError> {
+        let Ok(path) = SafePath::parse(path) else { return Ok(None) };
+        self.tree.get(&path, &self.store)
+    }
+
+    /// Commits a batch, one commit each; tells how many of its items are settled (a gap in the log may end it early).
+    ///
+    /// # Errors
+    /// When nothing of the batch was committed.
+    pub fn commit(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<usize, WorkError> {
+        self.sync_head()?;
+        if self.recovery.is_some() {
+            return Ok(0);
+        }
+        let before = (self.log.clone(), self.last_hash.clone());
+        let settled = self.commit_all(batch, now);
+        match settled {
+            Ok(settled) => {
+                // The commits stand: what fails now must not make them be made again.
+                if let Err(error) = self.settle_retries(batch.iter().take(settled)) {
+                    tracing::warn!(%error, "the retries index is written later");
+                }
+                Ok(settled)
+            }
+            Err(error) => {
+                (self.log, self.last_hash) = before;
+                self.loaded = false;
+                Err(error)
+            }
+        }
+    }
+
+    fn commit_all(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<usize, WorkError> {
+        let mut tip = self.head;
+        let (mut settled, mut made) = (0, 0);
+        let mut gap = false;
+        for item in batch {
+            if !self.knows(&item.audit_line) {
+                if self.gap_before(&item.audit_line) {
+                    gap = true;
+                    break;
+                }
+                if let Some(to) = &item.log_rolled_to {
+                    tip = self.roll(to, tip, now)?;
+                    made += 1;
+                }
+                tip = Some(self.one(item, tip, now)?);
+                made += 1;
+            }
+            settled += 1;
+        }
+        self.publish(tip, made, now)?;
+        if gap {
+            tracing::warn!("the log on disk is ahead of what was announced: its commits are derived from it");
+            self.start_recovery()?;
+        }
+        Ok(settled)
+    }
+
+    /// Whether a line has its commit already.
+    fn knows(&self, line: &str) -> bool {
+        let id = line_id(line.as_bytes());
+        self.remembered.iter().any(|lines| id.is_some_and(|id| lines.contains(&id)))
+    }
+
+    pub(crate) fn remember(&mut self, line: &[u8]) {
+        let [recent, older] = &mut self.remembered;
+        recent.extend(line_id(line));
+        if recent.len() >= REMEMBERED {
+            *older = std::mem::take(recent);
+        }
+    }
+
+    /// Whether lines are missing between the last committed one and this. Each gap is looked after once only: a chain
+    /// that is broken on disk must not hold up publishing.
+    fn gap_before(&mut self, line: &str) -> bool {
+        let (Some(link), Some(last)) = (Link::of(line.as_bytes()), &self.last_hash) else { return false };
+        if link.prev == *last {
+            return false;
+        }
+        if self.gap_at.as_ref() == Some(&link.hash) {
+            tracing::error!(hash = link.hash, "the audit chain on disk is broken before this line");
+            return false;
+        }
+        self.gap_at = Some(link.hash);
+        true
+    }
+
+    /// One command's commit, on top of `parent`; the branch is not moved.
+    pub(crate) fn one(
+        &mut self,
+        item: &Pending,
+        parent: Option<ObjectId>,
+        now: DateTime<Utc>,
+    ) -> Result<ObjectId, WorkError> {
+        for path in &item.artifacts {
+            self.add_artifact(path, item.named)?;
+        }
+        self.log.extend_from_slice(item.audit_line.as_bytes());
+        self.last_hash = Link::of(item.audit_line.as_bytes()).map(|link| link.hash);
+        self.put_log()?;
+        self.seal(parent, &item.subject, now)
+    }
+
+    fn add_artifact(&mut self, path: &str, named: bool) -> Result<(), WorkError> {
+        let safe = match SafePath::parse(path) {
+            Ok(safe) => safe,
+            Err(error) => {
+                tracing::error!(%error, "left out of its commit");
+                return Ok(());
+            }
+        };
+        let bytes = match self.root.read(Path::new(path), MAX_BLOB_BYTES) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
+                if named {
+                    tracing::warn!(path, "artifact is gone, its commit is made without it");
+                }
+                return Ok(());
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+                tracing::error!(path, %error, "artifact is too large to be committed");
+                return Ok(());
+            }
+            Err(error) => return Err(WorkError::io(self.root.path().join(path), error)),
+        };
+        let id = self.store.blob(None, bytes)?;
+        self.tree.put(&safe, Leaf { mode: FILE, id }, &self.store)?;
+        Ok(())
+    }
+
+    fn put_log(&mut self) -> Result<(), WorkError> {
+        let id = self.store.blob(Some(LOG_PATH), self.log.clone())?;
+        self.put(LOG_PATH, Some(Leaf { mode: FILE, id }))?;
+        Ok(())
+    }
+
+    /// Puts or removes one file of the tree.
+    pub(crate) fn put(&mut self, path: &str, leaf: Option<Leaf>) -> Result<bool, WorkError> {
+        let path = SafePath::parse(path).map_err(|e| WorkError::object("path", e))?;
+        match leaf {
+            Some(leaf) => self.tree.put(&path, leaf, &self.store),
+            None => self.tree.remove(&path, &self.store),
+        }
+    }
+
+    /// The commit that moves the whole log to another path and leaves none.
+    pub(crate) fn roll(
+        &mut self,
+        to: &str,
+        parent: Option<ObjectId>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<ObjectId>, WorkError> {
+        let id = self.store.blob(Some(LOG_PATH), self.log.clone())?;
+        self.put(to, Some(Leaf { mode: FILE, id }))?;
+        self.put(LOG_PATH, None)?;
+        let count = audit::lines(&self.log).count();
+        self.log.clear();
+        self.seal(parent, &format!("bridge: roll over {count} commands"), now).map(Some)
+    }
+
+    /// The tree as it is now, as a commit on top of `parent`.
+    pub(crate) fn seal(
+        &mut self,
+        parent: Option<ObjectId>,
+        subject: &str,
+        now: DateTime<Utc>,
+    ) -> Result<ObjectId, WorkError> {
+        let tree = self.tree.write(&mut self.store)?;
+        let signature = self.signature(now);
+        self.store.commit(commit::make(tree, parent, &signature, subject))
+    }
+
+    /// Makes `made` commits that end in `tip` durable and moves the branch to them.
+    pub(crate) fn publish(&mut self, tip: Option<ObjectId>, made: u64, now: DateTime<Utc>) -> Result<(), WorkError> {
+        let Some(tip) = tip.filter(|tip| Some(*tip) != self.head) else { return Ok(()) };
+        self.store.flush()?;
+        let why = format!("bridge: {made} commits");
+        refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), &why)?;
+        self.head = Some(tip);
+        self.unpushed += made;
+        Ok(())
+    }
+
+    /// A push of `id`, which had `count` unpushed commits, went through.
+    ///
+    /// # Errors
+    /// When that cannot be noted down; it is noted after the next push then.
+    pub fn pushed(&mut self, id: ObjectId, count: u64, now: DateTime<Utc>) -> Result<(), WorkError> {
+        refs::set(self.store.repo(), refs::BASE, id, &self.signature(now))?;
+        self.unpushed = self.unpushed.saturating_sub(count);
+        Ok(())
+    }
+}
+
+/// What a line is known by.
+fn line_id(line: &[u8]) -> Option<ObjectId> {
+    gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, line).ok()
+}

@@ -1,0 +1,348 @@
+//! The `git` program as a child: for the network, and for what the library does not do.
+//!
+//! Every child has a time limit and a process group of its own, reads nothing from a terminal, inherits no secret of
+//! the bridge's, and what it says is kept up to a bound. Nothing here decides anything.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::OpenError;
+
+/// The oldest git that knows every option used here.
+pub const VERSION_FLOOR: (u32, u32) = (2, 30);
+
+/// What is kept of each of a child's outputs.
+const MAX_OUTPUT: usize = 1 << 20;
+
+/// A child's output, where it names revisions, may be longer than what is kept of messages.
+const MAX_LIST: usize = 64 << 20;
+
+/// How long a child may take to end by itself once it was told to.
+const TERMINATION_GRACE: Duration = Duration::from_millis(500);
+
+/// How long the outputs are waited for once the child has ended: a grandchild may hold them open for ever.
+const DRAIN_GRACE: Duration = Duration::from_millis(200);
+
+/// How often a wait looks whether it was called off.
+const CANCEL_POLL: Duration = Duration::from_millis(50);
+
+/// Variables that are kept from every child: the secrets, and what would point git at another repository.
+const REPOSITORY_VARIABLES: [&str; 11] = [
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_CEILING_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_TRACE",
+];
+
+/// Everything whose name starts so is a secret, or close to one.
+const SECRET_PREFIX: &str = "GPT_BRIDGE_HMAC";
+
+/// How a child failed.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// It could not be started.
+    #[error("git {verb} could not be started: {source}")]
+    Spawn {
+        /// The subcommand.
+        verb: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It ran for too long and was ended.
+    #[error("git {verb} was ended after {} s without an answer", .limit.as_secs_f32())]
+    TimedOut {
+        /// The subcommand.
+        verb: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The publisher is stopping.
+    #[error("git {verb} was called off")]
+    Cancelled {
+        /// The subcommand.
+        verb: String,
+    },
+    /// It ended with an error.
+    #[error("git {verb} failed ({status}): {message}")]
+    Failed {
+        /// The subcommand.
+        verb: String,
+        /// Its exit status.
+        status: String,
+        /// What it said, in one line, without credentials.
+        message: String,
+    },
+}
+
+/// What a child left.
+#[derive(Debug)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// How to run git in one work tree.
+#[derive(Clone, Debug)]
+pub struct Git {
+    cloud: PathBuf,
+    limit: Duration,
+    cancel: Arc<AtomicBool>,
+}
+
+impl Git {
+    /// Runs children in `cloud`, each for at most `limit`; raising `cancel` ends the one that runs.
+    #[must_use]
+    pub fn new(cloud: &Path, limit: Duration, cancel: Arc<AtomicBool>) -> Self {
+        Self { cloud: cloud.to_owned(), limit, cancel }
+    }
+
+    /// Runs `git <args>` to its end, whatever that is.
+    ///
+    /// # Errors
+    /// When it does not start, or does not end in time.
+    pub fn run(&self, args: &[&str], input: Option<Vec<u8>>) -> Result<Output, GitError> {
+        let verb = args.first().copied().unwrap_or_default().to_owned();
+        let mut command = self.command(args);
+        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = command.spawn().map_err(|source| GitError::Spawn { verb: verb.clone(), source })?;
+        let out = collect(child.stdout.take(), MAX_LIST);
+        let err = collect(child.stderr.take(), MAX_OUTPUT);
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            // A child that does not read ends this thread when it dies.
+            std::thread::spawn(move || drop(stdin.write_all(&input)));
+        }
+        let status = self.wait(child, &verb)?;
+        Ok(Output { status, stdout: out.take(), stderr: err.take() })
+    }
+
+    /// Runs `git <args>` and expects it to succeed; returns its standard output.
+    ///
+    /// # Errors
+    /// Also when it ends with an error.
+    pub fn check(&self, args: &[&str], input: Option<Vec<u8>>) -> Result<Vec<u8>, GitError> {
+        let output = self.run(args, input)?;
+        if output.status.success() { Ok(output.stdout) } else { Err(failure(args, &output)) }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        command.args(["-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "submodule.recurse=false"]);
+        command.args(args).current_dir(&self.cloud);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with(SECRET_PREFIX) {
+                command.env_remove(name);
+            }
+        }
+        for name in REPOSITORY_VARIABLES {
+            command.env_remove(name);
+        }
+        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command
+    }
+
+    fn wait(&self, mut child: Child, verb: &str) -> Result<ExitStatus, GitError> {
+        let pid = child.id();
+        let (done, ended) = channel();
+        std::thread::spawn(move || drop(done.send(child.wait())));
+        let deadline = Instant::now() + self.limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match ended.recv_timeout(left.min(CANCEL_POLL)) {
+                Ok(Ok(status)) => return Ok(status),
+                Ok(Err(source)) => return Err(GitError::Spawn { verb: verb.to_owned(), source }),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(GitError::Cancelled { verb: verb.to_owned() });
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let cancelled = self.cancel.load(Ordering::Relaxed);
+            if cancelled || left.is_zero() {
+                end_group(pid, &ended);
+                let verb = verb.to_owned();
+                return Err(if cancelled {
+                    GitError::Cancelled { verb }
+                } else {
+                    GitError::TimedOut { verb, limit: self.limit }
+                });
+            }
+        }
+    }
+}
+
+/// Asks a child's whole group to end, then makes it.
+fn end_group(pid: u32, ended: &Receiver<std::io::Result<ExitStatus>>) {
+    let Some(group) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return };
+    // A group that is gone already is what is wanted.
+    let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+    let _in_time = ended.recv_timeout(TERMINATION_GRACE);
+    let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+}
+
+/// One output of a child, read by a thread of its own.
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    done: Receiver<()>,
+}
+
+impl Collected {
+    fn take(self) -> Vec<u8> {
+        let _all_read = self.done.recv_timeout(DRAIN_GRACE);
+        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn collect(pipe: Option<impl Read + Send + 'static>, limit: usize) -> Collected {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let (done, ended) = channel();
+    let kept = Arc::clone(&bytes);
+    std::thread::spawn(move || {
+        let mut chunk = [0; 8192];
+        if let Some(mut pipe) = pipe {
+            while let Ok(read @ 1..) = pipe.read(&mut chunk) {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = limit.saturating_sub(kept.len());
+                kept.extend_from_slice(chunk.get(..read.min(room)).unwrap_or_default());
+            }
+        }
+        drop(done.send(()));
+    });
+    Collected { bytes, done: ended }
+}
+
+/// The error for a child that ended badly.
+pub(crate) fn failure(args: &[&str], output: &Output) -> GitError {
+    GitError::Failed {
+        verb: args.first().copied().unwrap_or_default().to_owned(),
+        status: output.status.to_string(),
+        message: first_complaint(&output.stderr),
+    }
+}
+
+/// The line that tells most, shortened, without what a URL may hold before an `@`.
+fn first_complaint(stderr: &[u8]) -> String {
+    const MAX_CHARS: usize = 300;
+    let text = String::from_utf8_lossy(stderr);
+    let telling = |line: &&str| ["fatal: ", "error: ", "ERROR: "].iter().any(|prefix| line.starts_with(prefix));
+    let line = text.lines().find(telling).or_else(|| text.lines().next()).unwrap_or("no message");
+    without_credentials(line).chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect()
+}
+
+/// `https://user:token@host` as `https://***@host`.
+pub(crate) fn without_credentials(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("://") {
+        out.push_str(before);
+        out.push_str("://");
+        let end = after.find(|c: char| c == '/' || c == '\'' || c.is_whitespace()).unwrap_or(after.len());
+        let (authority, tail) = after.split_at(end);
+        match authority.rsplit_once('@') {
+            Some((_, host)) => {
+                out.push_str("***@");
+                out.push_str(host);
+            }
+            None => out.push_str(authority),
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The version that `git --version` prints: `git version 2.47.3`, `git version 2.39.5 (Apple Git-154)`.
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.trim().strip_prefix("git version ")?.split('.');
+    let major = numbers.next()?.parse().ok()?;
+    let minor = numbers.next()?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    Some((major, minor))
+}
+
+/// Checks that git is there and new enough; returns its version.
+///
+/// # Errors
+/// When it is missing or too old.
+pub fn check_version(git: &Git) -> Result<(u32, u32), OpenError> {
+    let floor = format!("{}.{}", VERSION_FLOOR.0, VERSION_FLOOR.1);
+    let output = git
+        .check(&["--version"], None)
+        .map_err(|cause| OpenError::NoGit { cause: cause.to_string(), floor: floor.clone() })?;
+    let text = String::from_utf8_lossy(&output).trim().to_owned();
+    match parse_version(&text) {
+        Some(version) if version >= VERSION_FLOOR => Ok(version),
+        _ => Err(OpenError::OldGit { found: text.trim_start_matches("git version ").to_owned(), floor }),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn git(limit: Duration) -> Git {
+        Git::new(&std::env::temp_dir(), limit, Arc::default())
+    }
+
+    #[test]
+    fn versions_are_read_as_vendors_print_them() {
+        assert_eq!(parse_version("git version 2.47.3\n"), Some((2, 47)));
+        assert_eq!(parse_version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
+        assert_eq!(parse_version("git version 2.30-rc1"), Some((2, 30)));
+        assert_eq!(parse_version("hub version 1"), None);
+    }
+
+    #[test]
+    fn credentials_do_not_get_into_messages() {
+        let line = "fatal: unable to access 'https://me:s3cr3t@github.com/a/b/': x ssh://k@h/p";
+        assert_eq!(without_credentials(line), "fatal: unable to access 'https://***@github.com/a/b/': x ssh://***@h/p");
+        assert_eq!(without_credentials("fatal: no"), "fatal: no");
+    }
+
+    #[test]
+    fn a_child_that_does_not_end_is_ended_with_its_children() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("pid");
+        let alias = format!("alias.x=!sleep 1000 & echo $! > {}; wait", mark.display());
+        let args = ["-c", &alias, "x"];
+        let error = git(Duration::from_millis(700)).run(&args, None).unwrap_err();
+        assert!(matches!(error, GitError::TimedOut { .. }), "{error}");
+        let pid: i32 = std::fs::read_to_string(mark).unwrap().trim().parse().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        let gone = || rustix::process::test_kill_process(pid).is_err() || zombie(pid);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !gone() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert!(gone(), "the grandchild lives on");
+    }
+
+    fn zombie(pid: rustix::process::Pid) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).is_ok_and(|stat| stat.contains(") Z "))
+    }
+
+    #[test]
+    fn a_child_can_be_called_off() {
+        let cancel = Arc::new(AtomicBool::new(true));
+        let git = Git::new(&std::env::temp_dir(), Duration::from_secs(1000), cancel);
+        assert!(matches!(git.run(&["-c", "alias.x=!sleep 1000", "x"], None), Err(GitError::Cancelled { .. })));
+    }
+
+    #[test]
+    fn a_child_gets_its_input_and_fails_with_one_line() {
+        let git = git(GRACE);
+        let out = git.check(&["hash-object", "--stdin"], Some(b"hello\n".to_vec())).unwrap();
+        assert_eq!(out, b"ce013625030ba8dba906f756967f9e9ca394464a\n");
+        let error = git.check(&["cat-file", "nonsense"], None).unwrap_err();
+        assert!(matches!(error, GitError::Failed { .. }), "{error}");
+    }
+
+    const GRACE: Duration = Duration::from_secs(60);
+}

@@ -1,0 +1,87 @@
+//! The index, brought in line with what the bridge committed, in quiet moments, so that `git status` tells the truth.
+//!
+//! Only paths that changed on the branch are touched; what somebody else staged stays. The file is rewritten by git,
+//! under git's own lock, which is never broken here.
+
+use chrono::{DateTime, Utc};
+use gix::bstr::ByteSlice;
+
+use crate::core::Core;
+use crate::error::WorkError;
+use crate::merge::{Change, diff};
+use crate::refs::{self, INDEXED};
+use crate::safe_path::is_ours;
+
+/// An object id that stands for nothing.
+const NULL_ID: &str = "0000000000000000000000000000000000000000";
+
+impl Core {
+    /// Whether the index lags behind the branch.
+    #[must_use]
+    pub fn index_lags(&self) -> bool {
+        self.head.is_some() && refs::read(self.store.repo(), INDEXED).ok().flatten() != self.head
+    }
+
+    /// Brings the index in line.
+    ///
+    /// # Errors
+    /// When somebody holds its lock, or it cannot be read; it is tried again then.
+    pub fn refresh_index(&mut self, now: DateTime<Utc>) -> Result<(), WorkError> {
+        self.sync_head()?;
+        let Some(head) = self.head else { return Ok(()) };
+        let indexed = refs::read(self.store.repo(), INDEXED)?;
+        if indexed == Some(head) {
+            return Ok(());
+        }
+        // A commit that is gone is as good as none: then everything is compared.
+        let old = indexed.and_then(|id| self.tree_of(id).ok());
+        let new = self.tree_of(head)?;
+        let input = self.index_lines(&diff(&self.store, old, Some(new))?)?;
+        if !input.is_empty() {
+            self.git.check(&["update-index", "-z", "--index-info"], Some(input))?;
+            // It says so by its exit status when other files are dirty: that is no failure.
+            self.git.run(&["update-index", "-q", "--refresh"], None)?;
+        }
+        refs::set(self.store.repo(), INDEXED, head, &self.signature(now))
+    }
+
+    fn index_lines(&self, changes: &[Change]) -> Result<Vec<u8>, WorkError> {
+        let repo = self.store.repo();
+        let index = if repo.index_path().exists() {
+            Some(repo.open_index().map_err(|e| WorkError::Index(e.to_string()))?)
+        } else {
+            None
+        };
+        let mut input = Vec::new();
+        for change in changes {
+            let path = change.path.as_bstr();
+            let entry = index.as_ref().and_then(|index| index.entry_by_path(path));
+            let staged = entry.map(|entry| (entry.mode.bits(), entry.id));
+            let leaf = |leaf: Option<crate::tree::Leaf>| leaf.map(|leaf| (leaf.mode, leaf.id));
+            if staged == leaf(change.new) || (staged != leaf(change.old) && !is_ours(&change.path)) {
+                continue;
+            }
+            let line = match change.new {
+                Some(leaf) => format!("{:o} {}\t", leaf.mode, leaf.id),
+                None => format!("0 {NULL_ID}\t"),
+            };
+            input.extend_from_slice(line.as_bytes());
+            input.extend_from_slice(&change.path);
+            input.push(0);
+        }
+        Ok(input)
+    }
+
+    /// At the start: an index that nobody kept track of yet is taken to reflect the branch, unless there is none.
+    pub(crate) fn open_indexed(&mut self, now: DateTime<Utc>) -> Result<(), WorkError> {
+        let repo = self.store.repo();
+        if refs::read(repo, INDEXED)?.is_some() || !repo.index_path().exists() {
+            return Ok(());
+        }
+        let empty = repo.open_index().map_err(|e| WorkError::Index(e.to_string()))?.entries().is_empty();
+        match self.head {
+            Some(head) if !empty => refs::set(repo, INDEXED, head, &self.signature(now)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The one place through which objects are read and written.
+//!
+//! Reading goes through gix. Writing collects a pack in memory; [`Store::flush`] makes it durable, and only then may a
+//! reference name what is in it. Nothing here moves a reference.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+use gix::objs::Kind;
+
+use crate::error::WorkError;
+use crate::pack::Packer;
+use crate::tree::{self, RawTree, Sink, Trees};
+
+/// Memory that unwritten objects may take before they are written as a pack of their own.
+const FLUSH_BYTES: usize = 32 << 20;
+
+/// A blob that is larger is not read into memory.
+pub const MAX_BLOB_BYTES: u64 = 64 << 20;
+
+/// A repository's objects.
+pub struct Store {
+    repo: gix::Repository,
+    folder: PathBuf,
+    packer: Packer,
+    packs_written: usize,
+}
+
+impl Store {
+    /// The objects of an opened repository.
+    #[must_use]
+    pub fn new(repo: gix::Repository) -> Self {
+        let folder = repo.objects.store_ref().path().join("pack");
+        Self { repo, folder, packer: Packer::default(), packs_written: 0 }
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repo(&self) -> &gix::Repository {
+        &self.repo
+    }
+
+    /// Packs written since the last call of [`Store::packs_consolidated`].
+    #[must_use]
+    pub fn packs_written(&self) -> usize {
+        self.packs_written
+    }
+
+    /// The packs written so far are taken care of.
+    pub fn packs_consolidated(&mut self) {
+        self.packs_written = 0;
+    }
+
+    /// Forgets what was added and not yet written.
+    pub fn discard(&mut self) {
+        self.packer = Packer::default();
+    }
+
+    /// Adds a blob; `path` names what it is a version of.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn blob(&mut self, path: Option<&str>, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
+        self.add(Kind::Blob, path.map(str::as_bytes), bytes)
+    }
+
+    /// Adds a commit.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn commit(&mut self, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
+        self.add(Kind::Commit, None, bytes)
+    }
+
+    fn add(&mut self, kind: Kind, path: Option<&[u8]>, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
+        let id = self.packer.add(kind, path, bytes)?;
+        if self.packer.weight() > FLUSH_BYTES {
+            self.flush()?;
+        }
+        Ok(id)
+    }
+
+    /// An object's bytes.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or of another kind.
+    pub fn read(&self, id: ObjectId, kind: Kind) -> Result<Vec<u8>, WorkError> {
+        if let Some(body) = self.packer.body(&id) {
+            return Ok(body.to_vec());
+        }
+        let mut object = self.repo.find_object(id).map_err(|e| WorkError::object(id, e))?;
+        if object.kind != kind {
+            return Err(WorkError::object(id, format!("is a {}, not a {kind}", object.kind)));
+        }
+        Ok(std::mem::take(&mut object.data))
+    }
+
+    /// A blob's size in bytes, without reading it.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn size(&self, id: ObjectId) -> Result<u64, WorkError> {
+        self.repo.find_header(id).map(|header| header.size()).map_err(|e| WorkError::object(id, e))
+    }
+
+    /// Makes everything that was added durable, as one pack.
+    ///
+    /// # Errors
+    /// When the disk refuses; nothing that was added can be relied upon then.
+    pub fn flush(&mut self) -> Result<(), WorkError> {
+        if self.packer.is_empty() {
+            return Ok(());
+        }
+        let pack = std::mem::take(&mut self.packer).finish()?;
+        fs::create_dir_all(&self.folder).map_err(|e| WorkError::io(&self.folder, e))?;
+        let name = format!("pack-{}", pack.id);
+        // Readers look for the index: it appears last. Git removes abandoned `tmp_` files in its own time.
+        self.place(&pack.data, &format!("{name}.pack"))?;
+        self.place(&pack.index, &format!("{name}.idx"))?;
+        sync_folder(&self.folder)?;
+        self.packs_written += 1;
+        Ok(())
+    }
+
+    fn place(&self, bytes: &[u8], name: &str) -> Result<(), WorkError> {
+        let temporary = self.folder.join(format!("tmp_bridge_{name}"));
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(bytes)?;
+            let mut mode = file.metadata()?.permissions();
+            mode.set_readonly(true);
+            file.set_permissions(mode)?;
+            file.sync_all()?;
+            fs::rename(&temporary, self.folder.join(name))
+        };
+        write().map_err(|e| {
+            // Left behind it would only take up room.
+            let _gone = fs::remove_file(&temporary);
+            WorkError::io(&temporary, e)
+        })
+    }
+}
+
+/// Makes a folder's entries durable.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), WorkError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| WorkError::io(folder, e))
+}
+
+impl Trees for Store {
+    fn tree(&self, id: ObjectId) -> Result<RawTree, WorkError> {
+        if id.is_empty_tree() {
+            return Ok(RawTree::new());
+        }
+        Ok(tree::parse(&self.read(id, Kind::Tree)?)?)
+    }
+}
+
+impl Sink for Store {
+    fn put_tree(&mut self, path: &[u8], bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
+        // No file's path ends with a slash: versions of a folder and of a file never mix.
+        let path = if path.is_empty() { b"/" } else { path };
+        self.add(Kind::Tree, Some(path), bytes)
+    }
+}

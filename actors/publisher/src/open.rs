@@ -1,0 +1,152 @@
+//! Opening the repository: what must hold before anything is published, and what a crash may have left.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+
+use crate::commit::Signer;
+use crate::config::PublisherConfig;
+use crate::core::Core;
+use crate::error::{OpenError, WorkError};
+use crate::files::Root;
+use crate::git::{Git, check_version};
+use crate::objects::Store;
+use crate::refs;
+use crate::retries::Retries;
+use crate::tree::SafeTree;
+
+/// Memory for objects that are read again and again.
+const OBJECT_CACHE_BYTES: usize = 32 << 20;
+
+/// How long a lock that was found at the start may still be somebody's: so long it is waited for.
+const LOCK_GRACE: Duration = Duration::from_secs(1);
+
+/// How often it is looked at meanwhile.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// Checks that CLOUD can be published: a git work tree's top, on a branch, with a git program that is new enough.
+///
+/// # Errors
+/// With the remedy, in one line.
+pub fn open_check(config: &PublisherConfig) -> Result<(), OpenError> {
+    check_version(&Git::new(&existing(&config.cloud)?, config.git_time_limit, Arc::default()))?;
+    let repo = open_repository(&config.cloud)?;
+    branch_of(&repo, &config.cloud).map(drop)
+}
+
+/// A child cannot be started in a folder that is not there.
+fn existing(cloud: &Path) -> Result<PathBuf, OpenError> {
+    cloud.canonicalize().map_err(|e| OpenError::NotARepository { cloud: cloud.to_owned(), cause: e.to_string() })
+}
+
+fn open_repository(cloud: &Path) -> Result<gix::Repository, OpenError> {
+    let cloud = existing(cloud)?;
+    let mut repo = match gix::open(&cloud) {
+        Ok(repo) => repo,
+        Err(error) => return Err(no_repository(cloud, &error.to_string())),
+    };
+    let Some(top) = repo.workdir().map(Path::to_owned) else { return Err(OpenError::Bare { cloud }) };
+    let top = top.canonicalize().unwrap_or(top);
+    if top != cloud {
+        return Err(OpenError::NotTheTop { cloud, top });
+    }
+    repo.object_cache_size(OBJECT_CACHE_BYTES);
+    Ok(repo)
+}
+
+/// Tells a folder inside somebody's work tree from one that has nothing to do with git.
+fn no_repository(cloud: PathBuf, cause: &str) -> OpenError {
+    match cloud.ancestors().skip(1).find(|above| above.join(".git").exists()) {
+        Some(top) => OpenError::NotTheTop { top: top.to_owned(), cloud },
+        None => OpenError::NotARepository { cloud, cause: cause.lines().next().unwrap_or_default().to_owned() },
+    }
+}
+
+fn branch_of(repo: &gix::Repository, cloud: &Path) -> Result<String, OpenError> {
+    let unreadable = |e: WorkError| OpenError::Unreadable { cloud: cloud.to_owned(), cause: e.to_string() };
+    refs::head_branch(repo).map_err(unreadable)?.ok_or_else(|| OpenError::Detached { cloud: cloud.to_owned() })
+}
+
+/// Removes locks that a crash left. Only to be called at the start, under the instance lock; a lock that is younger than
+/// a moment is given that moment, for it may be a person's.
+pub(crate) fn remove_stale_locks(repo: &gix::Repository, branch: &str, remote: &str) {
+    let git_dir = repo.git_dir();
+    let common = repo.common_dir();
+    let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+    let locks = [
+        git_dir.join("index.lock"),
+        git_dir.join("HEAD.lock"),
+        common.join("packed-refs.lock"),
+        common.join(format!("{branch}.lock")),
+        common.join(format!("refs/remotes/{remote}/{short}.lock")),
+        common.join(format!("{}.lock", refs::BASE)),
+        common.join(format!("{}.lock", refs::UPSTREAM)),
+        common.join(format!("{}.lock", refs::INDEXED)),
+    ];
+    let deadline = Instant::now() + LOCK_GRACE;
+    for lock in locks {
+        while lock.exists() && Instant::now() < deadline {
+            std::thread::sleep(LOCK_POLL);
+        }
+        if lock.exists() {
+            match std::fs::remove_file(&lock) {
+                Ok(()) => tracing::warn!(lock = %lock.display(), "removed a lock that a crash left"),
+                Err(error) => tracing::error!(lock = %lock.display(), %error, "a stale lock cannot be removed"),
+            }
+        }
+    }
+    for left in ["rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD"] {
+        if git_dir.join(left).exists() {
+            tracing::warn!(left, "an operation of somebody's is half done in this work tree; `git status` tells which");
+        }
+    }
+}
+
+impl Core {
+    /// Opens the repository and finds out what an earlier run left to do. `first` is true once a process: only then are
+    /// stale locks removed.
+    ///
+    /// # Errors
+    /// When the repository is not fit, or the disk refuses.
+    pub fn open(config: PublisherConfig, cancel: Arc<AtomicBool>, first: bool, now: DateTime<Utc>) -> Result<Self, WorkError> {
+        let repo = open_repository(&config.cloud)?;
+        let cloud = existing(&config.cloud)?;
+        let git = Git::new(&cloud, config.git_time_limit, cancel);
+        let branch = branch_of(&repo, &cloud)?;
+        if first {
+            remove_stale_locks(&repo, &branch, &config.remote);
+        }
+        let head = refs::read(&repo, &branch)?;
+        let mut core = Self {
+            root: Root::open(&cloud).map_err(|e| WorkError::io(&cloud, e))?,
+            signer: Signer::new(&config.author_name, &config.author_email),
+            store: Store::new(repo),
+            config,
+            git,
+            branch,
+            head: None,
+            loaded: false,
+            tree: SafeTree::default(),
+            log: Vec::new(),
+            last_hash: None,
+            recovery: None,
+            remembered: Default::default(),
+            gap_at: None,
+            unpushed: 0,
+            checkout_pending: false,
+            seen: BTreeMap::new(),
+            retries: Retries::default(),
+            retries_committed: None,
+        };
+        core.load(head)?;
+        core.open_indexed(now)?;
+        core.open_base(now)?;
+        core.open_retries(now)?;
+        core.start_recovery()?;
+        Ok(core)
+    }
+}

@@ -1,0 +1,90 @@
+//! References: read, and moved by compare-and-swap.
+
+use std::fs::File;
+
+use gix::ObjectId;
+use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
+use gix::refs::{FullName, Target};
+
+use crate::error::WorkError;
+
+/// The last commit that the remote is known to have and that the work tree reflects.
+pub const BASE: &str = "refs/ghost-bridge/base";
+/// Where the remote's branch is fetched to.
+pub const UPSTREAM: &str = "refs/ghost-bridge/upstream";
+/// The commit that the index reflects.
+pub const INDEXED: &str = "refs/ghost-bridge/indexed";
+
+fn error(name: &str) -> impl Fn(String) -> WorkError + '_ {
+    move |cause| WorkError::Reference { name: name.to_owned(), cause }
+}
+
+/// The branch that HEAD names; `None` when it is detached.
+///
+/// # Errors
+/// When HEAD cannot be read.
+pub fn head_branch(repo: &gix::Repository) -> Result<Option<String>, WorkError> {
+    let name = repo.head_name().map_err(|e| error("HEAD")(e.to_string()))?;
+    Ok(name.map(|name| name.as_bstr().to_string()))
+}
+
+/// The commit that a reference names; `None` when there is no such reference.
+///
+/// # Errors
+/// When it cannot be read, or names another reference.
+pub fn read(repo: &gix::Repository, name: &str) -> Result<Option<ObjectId>, WorkError> {
+    let found = repo.try_find_reference(name).map_err(|e| error(name)(e.to_string()))?;
+    match found {
+        None => Ok(None),
+        Some(reference) => match reference.target().try_id() {
+            Some(id) => Ok(Some(id.to_owned())),
+            None => Err(error(name)("is a symbolic reference".to_owned())),
+        },
+    }
+}
+
+/// Moves a reference if it still names `old`, and makes that durable.
+///
+/// # Errors
+/// When it was moved by somebody else, is locked, or the disk refuses.
+pub fn swap(
+    repo: &gix::Repository,
+    name: &str,
+    old: Option<ObjectId>,
+    new: ObjectId,
+    signature: &str,
+    why: &str,
+) -> Result<(), WorkError> {
+    let expected = old.map_or(PreviousValue::MustNotExist, |id| PreviousValue::MustExistAndMatch(Target::Object(id)));
+    edit(repo, name, expected, new, signature, why)?;
+    let file = repo.common_dir().join(name);
+    // A reference that is kept elsewhere was made durable there.
+    let (Ok(opened), Some(folder)) = (File::open(&file), file.parent()) else { return Ok(()) };
+    opened.sync_all().map_err(|e| WorkError::io(&file, e))?;
+    crate::objects::sync_folder(folder)
+}
+
+/// Sets one of the bridge's private references, whatever it was.
+///
+/// # Errors
+/// When it is locked, or the disk refuses.
+pub fn set(repo: &gix::Repository, name: &str, new: ObjectId, signature: &str) -> Result<(), WorkError> {
+    edit(repo, name, PreviousValue::Any, new, signature, "")
+}
+
+fn edit(
+    repo: &gix::Repository,
+    name: &str,
+    expected: PreviousValue,
+    new: ObjectId,
+    signature: &str,
+    why: &str,
+) -> Result<(), WorkError> {
+    let full = FullName::try_from(name).map_err(|e| error(name)(e.to_string()))?;
+    let log = LogChange { mode: RefLog::AndReference, force_create_reflog: false, message: why.into() };
+    let change = Change::Update { log, expected, new: Target::Object(new) };
+    let signature = gix::actor::SignatureRef::from_bytes(signature.as_bytes()).map_err(|e| error(name)(e.to_string()))?;
+    repo.edit_references_as([RefEdit { change, name: full, deref: false }], Some(signature))
+        .map_err(|e| error(name)(e.to_string()))?;
+    Ok(())
+}

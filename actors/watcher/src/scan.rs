@@ -1,0 +1,269 @@
+//! One pass over `commands/`, into the queue; and the reading of what may go.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use notify::RecommendedWatcher;
+use protocol::command::Document;
+use protocol::message::{Candidate, Content};
+use protocol::ticket::Ticket;
+
+use crate::folder::{Folder, FolderError, Kind, Reading, Stamp, printable};
+use crate::hints::{self, Hint};
+use crate::queue::{Look, Next, Noted, Queue};
+use crate::status::{Ignored, WatcherStatus};
+
+/// Each so many periodic scans one is made although the folder seems unchanged: a file may have changed in place.
+const FULL_EVERY: u32 = 10;
+/// A folder that changed as recently may change again without its time showing it.
+const COARSEST_CLOCK: Duration = Duration::from_secs(2);
+
+/// All that a scan needs; it is lent to the blocking thread.
+pub(crate) struct Scanner {
+    pub(crate) queue: Queue,
+    path: PathBuf,
+    max_bytes: u64,
+    hint: Hint,
+    status: Arc<WatcherStatus>,
+    watch: Option<RecommendedWatcher>,
+    watch_failed: bool,
+    folder_failed: bool,
+    parked_told: bool,
+    /// The folder as it was when the latest scan began, if its time can be relied on.
+    unchanged: Option<Stamp>,
+    identity: Option<(u64, u64)>,
+    skipped: u32,
+}
+
+impl Scanner {
+    pub(crate) fn new(path: PathBuf, max_bytes: u64, queue: Queue, hint: Hint, status: Arc<WatcherStatus>) -> Self {
+        Self {
+            queue,
+            path,
+            max_bytes,
+            hint,
+            status,
+            watch: None,
+            watch_failed: false,
+            folder_failed: false,
+            parked_told: false,
+            unchanged: None,
+            identity: None,
+            skipped: 0,
+        }
+    }
+
+    /// Makes a scan. One that is merely `periodic` may be skipped when the folder did not change.
+    pub(crate) fn scan(&mut self, periodic: bool) {
+        match self.try_scan(periodic) {
+            Ok(()) if self.folder_failed => {
+                self.folder_failed = false;
+                tracing::info!(path = %self.path.display(), "commands/ is back");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.queue.forget_waiting();
+                (self.watch, self.identity, self.unchanged) = (None, None, None);
+                if !std::mem::replace(&mut self.folder_failed, true) {
+                    tracing::error!(error = %chain(&error), "no commands are taken up until commands/ is a real folder again");
+                }
+            }
+        }
+        self.status.set_reachable(!self.folder_failed);
+        self.status.set_pending(self.queue.pending());
+    }
+
+    fn try_scan(&mut self, periodic: bool) -> Result<(), FolderError> {
+        // Taken before anything is looked at: what comes meanwhile raises it anew.
+        let hinted = self.hint.take();
+        let folder = Folder::open(&self.path)?;
+        let own = folder.own_stamp()?;
+        if periodic && !hinted && self.unchanged == Some(own) && !self.queue.waits_later() && self.skipped < FULL_EVERY - 1 {
+            self.skipped += 1;
+            return Ok(());
+        }
+        self.skipped = 0;
+        // Watched before it is listed, or what comes in between would raise no hint.
+        self.keep_watch(&own);
+        let still = age(&own, Utc::now()) > COARSEST_CLOCK;
+        self.unchanged = still.then_some(own);
+        self.status.count_scan();
+        self.queue.begin_scan();
+        folder.each_name(|name| self.visit(&folder, name))?;
+        self.queue.end_scan();
+        Ok(())
+    }
+
+    fn keep_watch(&mut self, own: &Stamp) {
+        let identity = Some((own.device, own.inode));
+        if self.watch.is_some() && self.identity == identity {
+            return;
+        }
+        self.identity = identity;
+        self.watch = None;
+        match hints::watch(&self.path, self.hint.clone()) {
+            Ok(watch) => {
+                self.watch = Some(watch);
+                self.watch_failed = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.watch_failed, true) {
+                    tracing::warn!(
+                        path = %self.path.display(), %error,
+                        "no file system events: commands are found by the periodic scan (ingest.rescan_secs) alone; \
+                         on Linux raise fs.inotify.max_user_watches and fs.inotify.max_user_instances"
+                    );
+                }
+            }
+        }
+        self.status.set_polling(self.watch.is_none());
+    }
+
+    fn visit(&mut self, folder: &Folder, name: &OsStr) {
+        let bytes = name.as_encoded_bytes();
+        if bytes.starts_with(b".") {
+            return self.ignore(name, Ignored::Hidden);
+        }
+        if !bytes.ends_with(b".json") {
+            return self.ignore(name, Ignored::NotJson);
+        }
+        let stamp = match folder.stamp(name) {
+            Reading::Whole(stamp) => stamp,
+            Reading::Refused(error) => return tracing::warn!(file = printable(name), %error, "cannot look at a file"),
+            Reading::Changed | Reading::Gone => return,
+        };
+        if stamp.kind == Kind::File && stamp.size == 0 {
+            return self.ignore(name, Ignored::Empty);
+        }
+        if !self.queue.sighted(name, &stamp, Instant::now()) {
+            return;
+        }
+        let Some(look) = self.look(folder, name, &stamp) else { return };
+        if !self.queue.looked(name, stamp, look, Instant::now()) && !std::mem::replace(&mut self.parked_told, true) {
+            tracing::error!(file = printable(name), "too many folders in commands/ that cannot be removed: further ones stay; remove them");
+        }
+    }
+
+    fn look(&self, folder: &Folder, name: &OsStr, stamp: &Stamp) -> Option<Look> {
+        if stamp.kind != Kind::File {
+            return Some(Look::NotRegular);
+        }
+        let unchanged = || age(stamp, Utc::now());
+        if stamp.size > self.max_bytes {
+            return Some(Look::TooLarge(unchanged()));
+        }
+        match folder.read(name, stamp) {
+            Reading::Whole(bytes) => Some(match Document::parse(bytes) {
+                Ok(document) => Look::Document(document.order_key()),
+                Err(_) => Look::Unparsed(unchanged()),
+            }),
+            // It is being written right now: unchanged for no time.
+            Reading::Changed => Some(Look::Unparsed(Duration::ZERO)),
+            Reading::Gone => None,
+            Reading::Refused(error) => {
+                tracing::error!(file = printable(name), %error, "cannot read a command; it is tried again: give the service the right to read it");
+                Some(Look::Unreadable)
+            }
+        }
+    }
+
+    fn ignore(&mut self, name: &OsStr, reason: Ignored) {
+        match self.queue.ignore(name, reason) {
+            Noted::New => {
+                self.status.count_ignored(reason);
+                tracing::info!(file = printable(name), reason = reason.as_str(), "ignored");
+            }
+            Noted::TooMany => tracing::warn!("so many files in commands/ are ignored that further ones are neither counted nor reported"),
+            Noted::Known => {}
+        }
+    }
+}
+
+/// A file that goes, with its ticket.
+pub(crate) struct Job {
+    pub(crate) ticket: Ticket,
+    pub(crate) next: Next,
+}
+
+/// What became of a job: a candidate, or a file that is not what it was.
+pub(crate) enum Done {
+    Read(Candidate),
+    Stale(Ticket),
+}
+
+/// How to read the files that go.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) path: PathBuf,
+    pub(crate) max_bytes: u64,
+    pub(crate) settle: Duration,
+    pub(crate) abort: Arc<AtomicBool>,
+}
+
+impl Reader {
+    /// Reads the files of `jobs`, in order.
+    pub(crate) fn read(&self, jobs: Vec<Job>) -> Vec<Done> {
+        let folder = Folder::open(&self.path);
+        let read = |job: Job| {
+            let content = folder.as_ref().ok().and_then(|folder| self.content(folder, &job.next));
+            match content {
+                Some(content) => Done::Read(Candidate { ticket: job.ticket, content, received_at: Utc::now() }),
+                None => Done::Stale(job.ticket),
+            }
+        };
+        jobs.into_iter().map(read).collect()
+    }
+
+    /// What lies under the name, if it is what was seen; whatever else it is, the next scan finds out.
+    fn content(&self, folder: &Folder, next: &Next) -> Option<Content> {
+        let (name, stamp) = (&*next.name, &next.stamp);
+        if stamp.kind != Kind::File {
+            let bytes = match stamp.kind {
+                Kind::Link => whole(folder.link_text(name))?,
+                _ => Arc::from([]),
+            };
+            let same = whole(folder.stamp(name)).is_some_and(|now| (now.kind, now.inode) == (stamp.kind, stamp.inode));
+            return same.then_some(Content::NotRegular { kind: stamp.kind.words(), bytes });
+        }
+        if stamp.size > self.max_bytes {
+            let large = whole(folder.read_large(name, stamp, &self.abort))?;
+            return Some(Content::TooLarge { head: large.head, size: large.size, sha256: large.sha256 });
+        }
+        let bytes = whole(folder.read(name, stamp))?;
+        // Clocks of file systems tick coarsely: what parsed a moment ago may be half a document under the same stamp.
+        let fresh = next.parsed && age(stamp, Utc::now()) < self.settle;
+        if fresh && Document::parse(Arc::clone(&bytes)).is_err() {
+            return None;
+        }
+        Some(Content::Document(bytes))
+    }
+}
+
+fn whole<T>(reading: Reading<T>) -> Option<T> {
+    match reading {
+        Reading::Whole(value) => Some(value),
+        Reading::Changed | Reading::Gone | Reading::Refused(_) => None,
+    }
+}
+
+/// How long ago a file was changed; zero when that time lies ahead.
+fn age(stamp: &Stamp, wall: DateTime<Utc>) -> Duration {
+    let now = wall.timestamp_nanos_opt().unwrap_or(i64::MAX);
+    Duration::from_nanos(u64::try_from(now.saturating_sub(stamp.modified)).unwrap_or(0))
+}
+
+/// An error and what it came from, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

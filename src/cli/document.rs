@@ -1,0 +1,205 @@
+//! A command document in the making: its fields stay in their order, and their values as they were written.
+//!
+//! Values are never re-spelled, because a number that changes its spelling on the way may change its meaning too.
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use protocol::canonical;
+use protocol::command::{ACTION, SCHEMA_VERSION};
+use protocol::id::CommandId;
+use protocol::json::{self, Object, Value};
+use protocol::signing::{Keyring, SecretSlot};
+use protocol::time::{format_utc, parse_rfc3339};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::exit::Failure;
+
+/// The fields of a document, in their order, each with its value as text.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    fields: Vec<(String, String)>,
+}
+
+/// The same, straight from the text.
+struct Ordered(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Ordered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Ordered;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Ordered, M::Error> {
+                let mut fields = Vec::new();
+                while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                    fields.push((key, value.get().to_owned()));
+                }
+                Ok(Ordered(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+impl Draft {
+    /// Reads a document as strictly as the bridge does.
+    ///
+    /// # Errors
+    /// When it is no JSON object; the line says where.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Failure> {
+        object(bytes)?;
+        let ordered: Ordered = serde_json::from_slice(bytes).map_err(|error| Failure::failed(format!("the document is no JSON object: {error}")))?;
+        Ok(Self { fields: ordered.0 })
+    }
+
+    /// The document's fields, as the bridge reads them.
+    ///
+    /// # Errors
+    /// When the document is no JSON any more, which is a bug.
+    pub fn object(&self) -> Result<Object, Failure> {
+        object(self.to_text().as_bytes())
+    }
+
+    /// Gives the document this id.
+    pub fn set_id(&mut self, id: &CommandId) {
+        self.set("id", quoted(id.as_str()));
+    }
+
+    /// Adds every field that can be made up where it is missing; valid for `ttl` from `issued_at`.
+    ///
+    /// # Errors
+    /// When `ttl` leads beyond all dates.
+    pub fn fill(&mut self, now: DateTime<Utc>, ttl: TimeDelta) -> Result<(), Failure> {
+        let object = self.object()?;
+        let id = format!("cmd-{}-{:08x}", now.format("%Y%m%dT%H%M%SZ"), rand::random::<u32>());
+        // An issued_at that is no instant is left to the schema check; the default keeps the rest useful.
+        let issued = object.get("issued_at").and_then(Value::as_str).and_then(parse_rfc3339).unwrap_or(now);
+        let expires = issued.checked_add_signed(ttl).ok_or_else(|| Failure::usage("--ttl leads beyond all dates; take a smaller one"))?;
+        let constraints = format!(r#"{{"maxRuntimeMs":60000,"maxFilesChanged":{}}}"#, ops(&object).max(1));
+        let defaults = [
+            ("schemaVersion", quoted(SCHEMA_VERSION)),
+            ("id", quoted(&id)),
+            ("issued_at", quoted(&format_utc(now))),
+            ("expires_at", quoted(&format_utc(expires))),
+            ("nonce", quoted(&format!("{:016x}", rand::random::<u64>()))),
+            ("target", quoted("MAIN")),
+            ("action", quoted(ACTION)),
+            ("patchType", quoted("hybrid")),
+            ("validationPlan", "[]".to_owned()),
+            ("allowedActions", r#"["writeFile","moveFile"]"#.to_owned()),
+            ("constraints", constraints),
+        ];
+        for (key, value) in defaults {
+            if !object.contains_key(key) {
+                self.set(key, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Signs the document, replacing a signature that is there.
+    ///
+    /// # Errors
+    /// When the document is no JSON any more, which is a bug.
+    pub fn sign(&mut self, keyring: &Keyring, slot: SecretSlot) -> Result<(), Failure> {
+        let canonical = canonical::object_without(&self.object()?, "hmac");
+        let signature = keyring.sign(slot, canonical.as_bytes());
+        self.set("hmac", quoted(&signature));
+        Ok(())
+    }
+
+    /// The document, one field a line.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let fields: Vec<String> = self.fields.iter().map(|(key, value)| format!("  {}: {value}", quoted(key))).collect();
+        if fields.is_empty() { "{}\n".to_owned() } else { format!("{{\n{}\n}}\n", fields.join(",\n")) }
+    }
+
+    fn set(&mut self, key: &str, value: String) {
+        match self.fields.iter_mut().find(|(known, _)| known == key) {
+            Some((_, old)) => *old = value,
+            None => self.fields.push((key.to_owned(), value)),
+        }
+    }
+}
+
+fn object(bytes: &[u8]) -> Result<Object, Failure> {
+    match json::parse(bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(other) => Err(Failure::failed(format!("the document is {}; a command is a JSON object", other.kind()))),
+        Err(error) => Err(Failure::failed(format!("the document is no strict JSON: {error}"))),
+    }
+}
+
+/// How many ops the document holds, as far as it can be seen.
+fn ops(object: &Object) -> usize {
+    let inside = |value: &Value, key: &str| value.as_object().and_then(|object| object.get(key)).cloned();
+    let inline = object.get("payload").and_then(|payload| inside(payload, "inline"));
+    inline.and_then(|inline| inside(&inline, "ops")).and_then(|ops| ops.as_array().map(<[Value]>::len)).unwrap_or(0)
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    canonical::to_canonical(&Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use protocol::command::{Command, Document};
+    use protocol::signing::Secret;
+
+    const OPS: &str = r#"{"payload":{"inline":{"version":"1","ops":[{"op":"noop"},{"op":"noop"}]}}}"#;
+
+    fn keyring() -> Keyring {
+        Keyring::new(&Secret::new(b"0123456789abcdef".to_vec()).unwrap(), None)
+    }
+
+    #[test]
+    fn what_is_filled_and_signed_is_a_command() {
+        let now = Utc::now();
+        let mut draft = Draft::parse(OPS.as_bytes()).unwrap();
+        draft.fill(now, TimeDelta::seconds(9)).unwrap();
+        draft.sign(&keyring(), SecretSlot::Current).unwrap();
+        let document = Document::parse(draft.to_text().into_bytes().into()).unwrap();
+        let command = document.authenticate(&keyring(), now).unwrap().read(&|target| target == "MAIN").unwrap();
+        assert_eq!(command.constraints.max_files_changed, 2);
+        assert_eq!((command.expires_at - command.issued_at).num_seconds(), 9);
+    }
+
+    #[test]
+    fn nothing_that_is_there_is_changed_but_the_signature() {
+        let text = r#"{"z": 1.50, "nonce":"n\u0041", "hmac": "old", "annotations":{"b":1,"a":1E2}}"#;
+        let mut draft = Draft::parse(text.as_bytes()).unwrap();
+        draft.sign(&keyring(), SecretSlot::Current).unwrap();
+        let once = draft.to_text();
+        draft.sign(&keyring(), SecretSlot::Current).unwrap();
+        assert_eq!(draft.to_text(), once, "a signature does not cover itself");
+        let start = "{\n  \"z\": 1.50,\n  \"nonce\": \"n\\u0041\",\n  \"hmac\": \"";
+        assert!(once.starts_with(start) && once.contains(r#""annotations": {"b":1,"a":1E2}"#), "{once}");
+    }
+
+    #[test]
+    fn a_field_that_is_there_is_not_filled() {
+        let mut draft = Draft::parse(br#"{"id":"mine","target":"SITE","issued_at":"2026-01-01T00:00:00Z"}"#).unwrap();
+        draft.fill(Utc::now(), TimeDelta::seconds(60)).unwrap();
+        let object = draft.object().unwrap();
+        for (key, value) in [("id", "mine"), ("target", "SITE"), ("expires_at", "2026-01-01T00:01:00.000Z")] {
+            assert_eq!(object.get(key).and_then(Value::as_str), Some(value));
+        }
+        assert!(Command::read(&object, &|_| true).unwrap_err().detail.contains("/payload"), "what to do is never made up");
+    }
+
+    #[test]
+    fn what_the_bridge_would_not_read_is_not_signed() {
+        for bad in ["", "[]", r#"{"a":1,"a":1}"#, "{}x", "\u{feff}{}"] {
+            assert!(Draft::parse(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+}

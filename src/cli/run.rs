@@ -1,0 +1,36 @@
+//! `ghost-bridge run`: prepares everything that can fail with one line, then hands over to the service.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+
+use crate::exit::Failure;
+use crate::instance::InstanceLock;
+use crate::layout::Layout;
+use crate::secrets::Taken;
+use crate::service::{self, Setup};
+use crate::telemetry;
+
+use super::Globals;
+
+/// Runs the service until it is told to stop.
+///
+/// # Errors
+/// When the surroundings are not fit, another instance runs, or the service fails.
+pub fn run(globals: &Globals, taken: Taken) -> Result<(), Failure> {
+    let secrets = super::secrets(taken)?;
+    telemetry::start(globals.log_format())?;
+    let settings = globals.settings()?;
+    let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
+    let config = settings.resolve(layout.cloud()).map_err(Failure::config)?;
+    layout.require_work_tree().map_err(Failure::config)?;
+    // Before the lock and the folders: a start that fails leaves nothing behind.
+    layout.require_fit().map_err(Failure::config)?;
+    let setup = Setup { cloud: layout.cloud().to_owned(), config, keyring: Arc::new(secrets.keyring()) };
+    setup.require_repository()?;
+    // Held until the service has stopped.
+    let _lock = InstanceLock::take(layout.cloud(), Utc::now())?;
+    layout.make_folders().map_err(Failure::config)?;
+    layout.banner();
+    service::run(setup)
+}

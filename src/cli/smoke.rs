@@ -1,0 +1,186 @@
+//! `ghost-bridge smoke`: sends a no-op through the running bridge and times what comes back.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use chrono::{TimeDelta, Utc};
+use protocol::id::CommandId;
+use protocol::json::{self, Value};
+use protocol::signing::SecretSlot;
+
+use crate::exit::{Failure, print};
+use crate::git;
+use crate::instance::InstanceLock;
+use crate::layout::Layout;
+use crate::secrets::Taken;
+
+use super::Globals;
+use super::document::Draft;
+use super::submit::submit;
+
+/// By when all must have come (contract section 1).
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The pause between two looks at the disk.
+const LOOK: Duration = Duration::from_millis(1);
+/// The pause between two questions to git while a commit is awaited.
+const LOOK_GIT: Duration = Duration::from_millis(20);
+/// The pause between two questions to the remote.
+const LOOK_REMOTE: Duration = Duration::from_millis(50);
+/// How many commits back the no-op's own is looked for; a busy bridge makes others meanwhile.
+const COMMITS: &str = "--max-count=2000";
+/// How long the no-op is valid.
+const TTL: TimeDelta = TimeDelta::minutes(5);
+/// The no-op.
+const NOOP: &str = r#"{"patchType":"ops","payload":{"inline":{"version":"noop","ops":[{"op":"noop"}]}}}"#;
+
+/// Something that must come, and when it came.
+struct Milestone {
+    name: &'static str,
+    what: String,
+    came: Option<Duration>,
+}
+
+impl Milestone {
+    fn row(&self, width: usize) -> String {
+        let came = self.came.map_or_else(|| "did not come".to_owned(), |came| format!("{:.1} ms", came.as_secs_f64() * 1e3));
+        format!("  {:<9}  {:<width$}  {came:>12}\n", self.name, self.what)
+    }
+}
+
+/// Runs the smoke test.
+///
+/// # Errors
+/// When no bridge runs, it rejects the no-op, or something did not come in time.
+pub fn run(globals: &Globals, taken: Taken) -> Result<(), Failure> {
+    let secrets = super::secrets(taken)?;
+    let settings = globals.settings()?;
+    let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
+    layout.require_work_tree().map_err(Failure::config)?;
+    let cloud = layout.cloud().display();
+    let Some(holder) = InstanceLock::holder(layout.cloud()) else {
+        return Err(Failure::failed(format!("no bridge runs on {cloud}; start one: ghost-bridge --cloud {cloud} run")));
+    };
+    print(&format!("CLOUD {cloud}\nbridge {holder}\n\n"))?;
+    let now = Utc::now();
+    let slot = if secrets.current_is_over(now) { SecretSlot::Next } else { SecretSlot::Current };
+    let id = format!("smoke-{}-{:08x}", now.format("%Y%m%dT%H%M%SZ"), rand::random::<u32>());
+    let id = CommandId::parse(&id).map_err(Failure::bug)?;
+    let mut draft = Draft::parse(NOOP.as_bytes())?;
+    draft.set_id(&id);
+    draft.fill(now, TTL)?;
+    draft.sign(&secrets.keyring(), slot)?;
+    submit(&layout, &id, draft.to_text().as_bytes())?;
+    let watch = Watch { layout: &layout, id: &id, start: Instant::now() };
+    let mut milestones = watch.files()?;
+    milestones.push(watch.commit());
+    let pushed = watch.pushed(&settings.publish().remote);
+    let width = milestones.iter().chain(&pushed).map(|milestone| milestone.what.chars().count()).max().unwrap_or(0);
+    for milestone in &milestones {
+        print(&milestone.row(width))?;
+    }
+    match &pushed {
+        Some(milestone) if milestone.came.is_none() => print("  pushed     not yet: the remote is paced, slow or away; the bridge goes on trying\n")?,
+        Some(milestone) => print(&milestone.row(width))?,
+        None => {}
+    }
+    let missing: Vec<&str> = milestones.iter().filter(|milestone| milestone.came.is_none()).map(|milestone| milestone.name).collect();
+    if missing.is_empty() {
+        return print("\nok\n");
+    }
+    let (missing, seconds) = (missing.join(", "), DEADLINE.as_secs());
+    Err(Failure::failed(format!("{missing} did not come within {seconds} s; see the bridge's log, and whether it has the same CLOUD and secret")))
+}
+
+/// Looks out for what becomes of one command.
+struct Watch<'a> {
+    layout: &'a Layout,
+    id: &'a CommandId,
+    start: Instant,
+}
+
+impl Watch<'_> {
+    fn in_time(&self) -> bool {
+        self.start.elapsed() < DEADLINE
+    }
+
+    /// Waits for the artifacts.
+    fn files(&self) -> Result<Vec<Milestone>, Failure> {
+        let id = self.id;
+        let wanted = [
+            ("archive", format!("archive/{id}.json")),
+            ("results", format!("results/{id}.json")),
+            ("integrity", format!("results/{id}.integrity.json")),
+            ("diff", format!("diffs/{id}.patch")),
+        ];
+        let mut milestones = wanted.map(|(name, what)| Milestone { name, what, came: None });
+        let letter = self.layout.at_path(&format!("dead_letter/{id}.json"));
+        while self.in_time() && milestones.iter().any(|milestone| milestone.came.is_none()) {
+            for milestone in milestones.iter_mut().filter(|milestone| milestone.came.is_none()) {
+                if self.layout.at_path(&milestone.what).exists() {
+                    milestone.came = Some(self.start.elapsed());
+                }
+            }
+            if let Ok(letter) = fs::read(&letter) {
+                return Err(rejected(&letter));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(milestones.into())
+    }
+
+    fn subject(&self) -> String {
+        format!("bridge: results {} (exit=0)", self.id)
+    }
+
+    /// The hash of the command's commit on the branch, if it is there. A rebase gives it another.
+    fn find_commit(&self) -> Option<String> {
+        let log = git::ask(self.layout.cloud(), &["log", COMMITS, "--format=%H %s", "HEAD"]).ok()?;
+        let subject = self.subject();
+        log.lines().find_map(|line| line.split_once(' ').filter(|(_, text)| *text == subject).map(|(hash, _)| hash.to_owned()))
+    }
+
+    /// Waits for the commit.
+    fn commit(&self) -> Milestone {
+        let mut came = None;
+        while came.is_none() && self.in_time() {
+            match self.find_commit() {
+                Some(_) => came = Some(self.start.elapsed()),
+                None => std::thread::sleep(LOOK_GIT),
+            }
+        }
+        Milestone { name: "commit", what: self.subject(), came }
+    }
+
+    /// Waits until the remote has the commit; `None` where there is no remote. A remote may take its time, so this
+    /// decides nothing.
+    fn pushed(&self, remote: &str) -> Option<Milestone> {
+        let cloud = self.layout.cloud();
+        git::ask(cloud, &["remote", "get-url", remote]).ok()?;
+        let branch = git::ask(cloud, &["symbolic-ref", "--short", "HEAD"]).ok()?;
+        let mut came = None;
+        while came.is_none() && self.in_time() {
+            if self.remote_has_it(remote, &branch) {
+                came = Some(self.start.elapsed());
+            } else {
+                std::thread::sleep(LOOK_REMOTE);
+            }
+        }
+        Some(Milestone { name: "pushed", what: format!("{remote}/{branch}"), came })
+    }
+
+    /// Whether the remote's own word on its branch is a commit that holds ours.
+    fn remote_has_it(&self, remote: &str, branch: &str) -> bool {
+        let cloud = self.layout.cloud();
+        let reference = format!("refs/heads/{branch}");
+        let Ok(listed) = git::ask(cloud, &["ls-remote", "--exit-code", remote, &reference]) else { return false };
+        let (Some(tip), Some(commit)) = (listed.split_whitespace().next(), self.find_commit()) else { return false };
+        git::ask(cloud, &["merge-base", "--is-ancestor", &commit, tip]).is_ok()
+    }
+}
+
+fn rejected(letter: &[u8]) -> Failure {
+    let value = json::parse(letter).ok();
+    let field = |key: &str| value.as_ref()?.as_object()?.get(key).and_then(Value::as_str).map(str::to_owned);
+    let (reason, detail) = (field("reason").unwrap_or_default(), field("detail").unwrap_or_default());
+    Failure::failed(format!("the bridge rejected the no-op: {reason}: {detail}"))
+}
