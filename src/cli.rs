@@ -196,7 +196,12 @@ mod tests {
 
     #[test]
     fn every_complaint_is_one_line_that_leads_to_the_help() {
-        for args in [&["ghost-bridge"][..], &["ghost-bridge", "rum"], &["ghost-bridge", "run", "--clod", "x"], &["ghost-bridge", "run", "--log-format", "xml"]] {
+        for args in [
+            &["ghost-bridge"][..],
+            &["ghost-bridge", "rum"],
+            &["ghost-bridge", "run", "--clod", "x"],
+            &["ghost-bridge", "run", "--log-format", "xml"],
+        ] {
             let line = usage(&Cli::try_parse_from(args).unwrap_err()).to_string();
             assert!(line.contains("ghost-bridge --help") && !line.contains('\n') && !line.contains("Usage"), "{line}");
         }

@@ -99,7 +99,13 @@ pub struct Ingest {
 
 impl Default for Ingest {
     fn default() -> Self {
-        Self { settle_ms: 500, rescan_secs: 5, clock_skew_secs: 30, max_lifetime_secs: 86_400, max_command_bytes: 512 * 1024 }
+        Self {
+            settle_ms: 500,
+            rescan_secs: 5,
+            clock_skew_secs: 30,
+            max_lifetime_secs: 86_400,
+            max_command_bytes: 512 * 1024,
+        }
     }
 }
 
@@ -183,7 +189,14 @@ impl Settings {
     /// # Errors
     /// When the file cannot be read or is no TOML, or a key is unknown, of the wrong type, or out of range.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let source = Source::read(file)?;
+        // A name or a value that is no UTF-8 cannot be meant for a key here.
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self::load_with(file, variables)
+    }
+
+    fn load_with(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let source = Source::read(file, variables)?;
         let raw: raw::Root = source.extract()?;
         let config = raw.check(&source, file)?;
         Ok(Self { source, raw, config })

@@ -55,6 +55,7 @@ pub enum GitError {
 /// When it cannot be started, fails, or takes too long.
 pub fn ask(folder: &Path, args: &[&str]) -> Result<String, GitError> {
     let what = || (*args.first().unwrap_or(&"")).to_owned();
+    #[expect(clippy::disallowed_methods, reason = "waited for with a time limit below")]
     let mut command = Command::new("git");
     command.args(args).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");

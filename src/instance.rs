@@ -81,7 +81,8 @@ impl InstanceLock {
                 Err(error) => return Err(unusable(error.into())),
             }
         }
-        let text = format!("pid {} since {} version {}\n", std::process::id(), format_utc(now), env!("CARGO_PKG_VERSION"));
+        let text =
+            format!("pid {} since {} version {}\n", std::process::id(), format_utc(now), env!("CARGO_PKG_VERSION"));
         file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(unusable)?;
         Ok(Self { _file: file })
     }

@@ -10,18 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::git::{self, GitError};
 
 /// The folders of CLOUD, parents first.
-pub const FOLDERS: [&str; 10] = [
-    "commands",
-    "results",
-    "diffs",
-    "archive",
-    "dead_letter",
-    "logs",
-    "summaries",
-    "context",
-    "meta",
-    "meta/journal",
-];
+pub const FOLDERS: [&str; 10] =
+    ["commands", "results", "diffs", "archive", "dead_letter", "logs", "summaries", "context", "meta", "meta/journal"];
 /// The retries index, relative to CLOUD.
 pub const RETRIES: &str = "meta/retries.json";
 /// The size of the probe that finds a full disk, in bytes: more than a file system keeps inside an inode.

@@ -155,7 +155,11 @@ mod tests {
 
     fn taken(current: Option<&[u8]>, next: Option<&str>, ends: Option<&str>) -> Taken {
         let own = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());
-        Taken { current: current.map(own), next: next.map(|n| own(n.as_bytes())), rotation_ends: ends.map(|e| own(e.as_bytes())) }
+        Taken {
+            current: current.map(own),
+            next: next.map(|n| own(n.as_bytes())),
+            rotation_ends: ends.map(|e| own(e.as_bytes())),
+        }
     }
 
     #[test]
@@ -165,7 +169,10 @@ mod tests {
         let cases = [
             (taken(None, None, None), "GPT_BRIDGE_HMAC_SECRET is not set"),
             (taken(Some(b""), None, None), "GPT_BRIDGE_HMAC_SECRET is not set"),
-            (taken(Some(b"seventeen-minus2"), Some("hunter2"), Some("2026-01-01T01:00:00Z")), "GPT_BRIDGE_HMAC_SECRET_NEXT cannot be used"),
+            (
+                taken(Some(b"seventeen-minus2"), Some("hunter2"), Some("2026-01-01T01:00:00Z")),
+                "GPT_BRIDGE_HMAC_SECRET_NEXT cannot be used",
+            ),
             (taken(Some(b"hunter2"), None, None), "at least 16"),
             (taken(Some(b"hunter2hunter2hunter2\xff"), None, None), "not valid UTF-8"),
             (taken(good, Some(GOOD), None), "GPT_BRIDGE_HMAC_ROTATION_ENDS is not"),
@@ -183,7 +190,9 @@ mod tests {
     #[test]
     fn a_rotation_may_end_at_the_limit_or_in_the_past() {
         let now = parse_rfc3339("2026-01-08T00:00:00Z").unwrap();
-        for (ends, over) in [("2026-01-15T00:00:00Z", false), ("2025-01-01T00:00:00+01:00", true), ("2026-01-08T00:00:00Z", true)] {
+        for (ends, over) in
+            [("2026-01-15T00:00:00Z", false), ("2025-01-01T00:00:00+01:00", true), ("2026-01-08T00:00:00Z", true)]
+        {
             let secrets = taken(Some(GOOD.as_bytes()), Some("fedcba9876543210"), Some(ends)).check(now).unwrap();
             assert_eq!(secrets.current_is_over(now), over, "{ends}");
             assert!(!format!("{secrets:?}").contains(GOOD));

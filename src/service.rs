@@ -73,8 +73,12 @@ pub fn run(setup: Setup) -> Result<(), Failure> {
     })?;
     match runner.run_with_code() {
         Ok(0) => Ok(()),
-        Ok(_) => Err(Failure::bug("the service ended because of a failure it could not handle (see the log); start it again, it recovers from disk")),
-        Err(error) => Err(Failure::bug(format!("the actor system ended badly: {error}; start it again, it recovers from disk"))),
+        Ok(_) => Err(Failure::bug(
+            "the service ended because of a failure it could not handle (see the log); start it again, it recovers from disk",
+        )),
+        Err(error) => {
+            Err(Failure::bug(format!("the actor system ended badly: {error}; start it again, it recovers from disk")))
+        }
     }
 }
 
@@ -127,7 +131,10 @@ impl Setup {
         Judge {
             keyring: Arc::clone(&self.keyring),
             targets: self.config.targets.keys().cloned().collect(),
-            time: TimeRules { clock_skew: seconds(ingest.clock_skew_secs), max_lifetime: seconds(ingest.max_lifetime_secs) },
+            time: TimeRules {
+                clock_skew: seconds(ingest.clock_skew_secs),
+                max_lifetime: seconds(ingest.max_lifetime_secs),
+            },
             max_command_bytes: ingest.max_command_bytes,
         }
     }
@@ -173,7 +180,9 @@ impl Pipeline {
 
         let (config, keyring, line) = (setup.archiver(), Arc::clone(&setup.keyring), lifeline("archiver"));
         let shared = Arc::clone(ledger);
-        let archiver = start(move || Archiver::new(config, keyring, shared, filed, Arc::new(ArchiverStatus::default())).with_lifeline(line));
+        let archiver = start(move || {
+            Archiver::new(config, keyring, shared, filed, Arc::new(ArchiverStatus::default())).with_lifeline(line)
+        });
         let outcomes = Port::new(archiver, gauge("archiver"));
 
         let executor = ExecutorActor::new(setup.targets(), Arc::clone(ledger), outcomes.clone(), lifeline("executor"));
@@ -224,7 +233,11 @@ impl Pipeline {
         match tokio::time::timeout(PUBLISH_LIMIT + DRAIN_LOOK * 100, self.publisher.send(stop)).await {
             Ok(Ok(stopped)) if stopped.unpushed + stopped.uncommitted > 0 => {
                 let (unpushed, uncommitted) = (stopped.unpushed, stopped.uncommitted);
-                tracing::warn!(unpushed, uncommitted, "not everything was published in time; the rest is after the next start");
+                tracing::warn!(
+                    unpushed,
+                    uncommitted,
+                    "not everything was published in time; the rest is after the next start"
+                );
             }
             Ok(Ok(_)) => {}
             _ => tracing::warn!("the publisher did not answer in time; what it left is published after the next start"),

@@ -1,4 +1,4 @@
-//! `ghost-bridge demo`: the whole bridge on one machine, with no set-up, in a folder that is thrown away.
+//! `ghost-bridge demo`: the whole bridge on one machine, with no set-up, in a temporary folder.
 //!
 //! A bare repository plays the remote, this very program plays the service, and a handful of commands, good and bad, are
 //! put into `commands/` one after the other. What became of each is read back from the files, as any reader would.
@@ -18,7 +18,7 @@ use stage::{Seen, Stage};
 /// The command line of `demo`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Args {
-    /// Leave the bridge running, and its folder in place, until Ctrl-C
+    /// Leave the bridge running until Ctrl-C, to try commands of your own
     #[arg(long)]
     pub keep: bool,
 }
@@ -49,17 +49,22 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let wrong = rows.iter().filter(|(scene, seen)| !scene.is_as_expected(seen)).count();
     if args.keep {
         print(&format!(
-            "\nThe bridge goes on; put commands into {}/commands. Ctrl-C ends it and keeps the folder.\n",
+            "\nThe bridge goes on; put commands into {}/commands. Ctrl-C ends it.\n",
             stage.cloud().display()
         ))?;
         stage.linger()?;
     } else {
         stage.stop()?;
-        print("\nThe folder is removed now; `ghost-bridge demo --keep` leaves it and the running bridge to look at.\n")?;
+        print(
+            "\nThe bridge is stopped; the temporary folder stays, remove it when you have seen enough.\nNext: `ghost-bridge demo --keep` leaves the bridge running, `ghost-bridge --help` tells how to set up your own.\n",
+        )?;
     }
     match wrong {
         0 => Ok(()),
-        wrong => Err(Failure::failed(format!("{wrong} of the commands did not end as they should; run with --keep and look into its log"))),
+        wrong => Err(Failure::failed(format!(
+            "{wrong} of the commands did not end as they should; look into {}",
+            stage.log().display()
+        ))),
     }
 }
 
@@ -71,16 +76,22 @@ fn step(text: &str) -> Result<(), Failure> {
 fn table(rows: &[(&Scene, Seen)], paint: Paint) -> String {
     let width = rows.iter().map(|(scene, _)| scene.title.chars().count()).max().unwrap_or(0);
     let reasons = rows.iter().filter_map(|(_, seen)| seen.reason.as_ref().map(String::len)).max().unwrap_or(6);
-    let mut text = format!("\n{}\n", paint.bold(&format!("     {:<width$}  {:<8}  {:<reasons$}  {:>8}  artifacts", "what was sent", "outcome", "reason", "filed in")));
+    let mut text = format!(
+        "\n{}\n",
+        paint.bold(&format!(
+            "     {:<width$}  {:<8}  {:<reasons$}  {:>8}  artifacts",
+            "what was sent", "outcome", "reason", "filed in"
+        ))
+    );
     for (number, (scene, seen)) in rows.iter().enumerate() {
         let outcome = format!("{:<8}", seen.outcome);
         let outcome = match seen.outcome {
             "ok" => paint.green(&outcome),
-            "rejected" => paint.yellow(&outcome),
+            "failed" | "rejected" => paint.yellow(&outcome),
             _ => outcome,
         };
         let mark = if scene.is_as_expected(seen) { paint.green("✓") } else { paint.red("✗") };
-        let reason = seen.reason.as_deref().unwrap_or("");
+        let reason = seen.reason.as_deref().unwrap_or(if seen.outcome == "quiet" { "filed before" } else { "" });
         let _ = writeln!(
             text,
             "{mark} {:>2}  {:<width$}  {outcome}  {reason:<reasons$}  {:>8}  {}",
@@ -101,7 +112,10 @@ fn table(rows: &[(&Scene, Seen)], paint: Paint) -> String {
 
 /// The diff of one command, the commits, and where to look.
 fn story(stage: &Stage, commits: &[String], paint: Paint) -> Result<String, Failure> {
-    let mut text = format!("\n{}\n", paint.bold("The published diff of the replaced text (git apply takes it, and takes it back with -R)"));
+    let mut text = format!(
+        "\n{}\n",
+        paint.bold("The published diff of the replaced text (git apply takes it, and takes it back with -R)")
+    );
     for line in stage.read(&format!("diffs/{}.patch", scenes::REPLACE_ID))?.lines() {
         let line = match line.as_bytes().first() {
             Some(b'+') => paint.green(line),

@@ -53,7 +53,8 @@ impl Draft {
     /// When it is no JSON object; the line says where.
     pub fn parse(bytes: &[u8]) -> Result<Self, Failure> {
         object(bytes)?;
-        let ordered: Ordered = serde_json::from_slice(bytes).map_err(|error| Failure::failed(format!("the document is no JSON object: {error}")))?;
+        let ordered: Ordered = serde_json::from_slice(bytes)
+            .map_err(|error| Failure::failed(format!("the document is no JSON object: {error}")))?;
         Ok(Self { fields: ordered.0 })
     }
 
@@ -79,7 +80,9 @@ impl Draft {
         let id = format!("cmd-{}-{:08x}", now.format("%Y%m%dT%H%M%SZ"), rand::random::<u32>());
         // An issued_at that is no instant is left to the schema check; the default keeps the rest useful.
         let issued = object.get("issued_at").and_then(Value::as_str).and_then(parse_rfc3339).unwrap_or(now);
-        let expires = issued.checked_add_signed(ttl).ok_or_else(|| Failure::usage("--ttl leads beyond all dates; take a smaller one"))?;
+        let expires = issued
+            .checked_add_signed(ttl)
+            .ok_or_else(|| Failure::usage("--ttl leads beyond all dates; take a smaller one"))?;
         let constraints = format!(r#"{{"maxRuntimeMs":60000,"maxFilesChanged":{}}}"#, ops(&object).max(1));
         let defaults = [
             ("schemaVersion", quoted(SCHEMA_VERSION)),
@@ -116,7 +119,8 @@ impl Draft {
     /// The document, one field a line.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let fields: Vec<String> = self.fields.iter().map(|(key, value)| format!("  {}: {value}", quoted(key))).collect();
+        let fields: Vec<String> =
+            self.fields.iter().map(|(key, value)| format!("  {}: {value}", quoted(key))).collect();
         if fields.is_empty() { "{}\n".to_owned() } else { format!("{{\n{}\n}}\n", fields.join(",\n")) }
     }
 
@@ -193,7 +197,10 @@ mod tests {
         for (key, value) in [("id", "mine"), ("target", "SITE"), ("expires_at", "2026-01-01T00:01:00.000Z")] {
             assert_eq!(object.get(key).and_then(Value::as_str), Some(value));
         }
-        assert!(Command::read(&object, &|_| true).unwrap_err().detail.contains("/payload"), "what to do is never made up");
+        assert!(
+            Command::read(&object, &|_| true).unwrap_err().detail.contains("/payload"),
+            "what to do is never made up"
+        );
     }
 
     #[test]

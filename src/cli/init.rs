@@ -88,19 +88,27 @@ fn look(wished: &Path) -> Result<Repository, Failure> {
     let absolute = std::path::absolute(wished).map_err(Failure::config)?;
     let nearest = absolute.ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("/"));
     let shown = wished.display();
+    if absolute.exists() && !absolute.is_dir() {
+        return Err(Failure::config(format!("{shown} is no folder; name a folder, or a place where one can be made")));
+    }
     match git::ask(nearest, &["rev-parse", "--show-toplevel"]) {
         Ok(top) => {
-            let same = |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);
+            let same =
+                |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);
             if nearest == absolute && same(&absolute, Path::new(&top)) {
                 return Ok(Repository::Here);
             }
-            Err(Failure::config(format!("{shown} lies inside the git work tree {top}; CLOUD must be the top of a work tree of its own: choose a folder outside")))
+            Err(Failure::config(format!(
+                "{shown} lies inside the git work tree {top}; CLOUD must be the top of a work tree of its own: choose a folder outside"
+            )))
         }
-        Err(GitError::Failed { what, words }) if words.contains("safe.directory") => Err(Failure::config(GitError::Failed { what, words })),
+        Err(GitError::Failed { what, words }) if words.contains("safe.directory") => {
+            Err(Failure::config(GitError::Failed { what, words }))
+        }
         Err(GitError::Failed { .. }) => match git::ask(nearest, &["rev-parse", "--is-inside-git-dir"]) {
-            Ok(answer) if answer == "true" => {
-                Err(Failure::config(format!("{shown} lies inside a git repository's own files; choose a folder outside, or clone that repository and give the clone")))
-            }
+            Ok(answer) if answer == "true" => Err(Failure::config(format!(
+                "{shown} lies inside a git repository's own files; choose a folder outside, or clone that repository and give the clone"
+            ))),
             _ => Ok(Repository::None),
         },
         Err(other) => Err(Failure::config(other)),
@@ -142,7 +150,9 @@ impl Ignore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(unwritable(path, &error)),
             Ok(metadata) if !metadata.is_file() || metadata.len() > MAX_IGNORE_BYTES => {
-                return Err(Failure::config(format!("{shown} is no regular file of a sensible size, so nothing is added to it; move it away")));
+                return Err(Failure::config(format!(
+                    "{shown} is no regular file of a sensible size, so nothing is added to it; move it away"
+                )));
             }
             // Only compared with ASCII lines, so a byte that is no UTF-8 does not matter.
             Ok(_) => String::from_utf8_lossy(&fs::read(path).map_err(|error| unwritable(path, &error))?).into_owned(),
@@ -171,11 +181,20 @@ impl Ignore {
 
 fn report_guard(layout: &Layout, report: &mut String) -> Result<(), Failure> {
     let installed = guard::install(layout.cloud());
-    let note = match installed.map_err(|error| Failure::config(format!("cannot install the pre-commit guard: {error}; see to the permissions of the hooks folder")))? {
+    let note = match installed.map_err(|error| {
+        Failure::config(format!(
+            "cannot install the pre-commit guard: {error}; see to the permissions of the hooks folder"
+        ))
+    })? {
         Guard::Kept(_) => return Ok(()),
         Guard::Written(hook) => format!("  made   the pre-commit guard {}", hook.display()),
-        Guard::Foreign(hook) => format!("  kept   your own hook {} (so there is no guard; it is optional)", hook.display()),
-        Guard::Shared(hook) => format!("  kept   {} as it is: core.hooksPath serves other repositories too (the guard is optional)", hook.display()),
+        Guard::Foreign(hook) => {
+            format!("  kept   your own hook {} (so there is no guard; it is optional)", hook.display())
+        }
+        Guard::Shared(hook) => format!(
+            "  kept   {} as it is: core.hooksPath serves other repositories too (the guard is optional)",
+            hook.display()
+        ),
     };
     report.push_str(&note);
     report.push('\n');

@@ -63,12 +63,16 @@ pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> 
     }
     draft.sign(&secrets.keyring(), slot)?;
     let object = draft.object()?;
-    if let Some(objection) = objection(&object, globals.names_a_config().then_some(&settings), &settings.ingest(), now) {
+    if let Some(objection) = objection(&object, globals.names_a_config().then_some(&settings), &settings.ingest(), now)
+    {
         warn(&format!("the bridge would reject this document: {objection}"));
     }
     let text = draft.to_text();
     let Some(layout) = layout else { return print(&text) };
-    let id = object.get("id").and_then(Value::as_str).ok_or_else(|| Failure::failed("the document has no id; give it one, or sign with --fill"))?;
+    let id = object
+        .get("id")
+        .and_then(Value::as_str)
+        .ok_or_else(|| Failure::failed("the document has no id; give it one, or sign with --fill"))?;
     let id = CommandId::parse(id).map_err(|fault| Failure::failed(format!("/id: {fault}")))?;
     let path = submit(&layout, &id, text.as_bytes())?;
     print(&format!("{}\n", path.display()))
@@ -98,9 +102,13 @@ fn read(file: Option<&Path>, max_bytes: u64) -> Result<Vec<u8>, Failure> {
         Some(file) => File::open(file).and_then(|file| file.take(max_bytes + 1).read_to_end(&mut bytes)),
         None => std::io::stdin().lock().take(max_bytes + 1).read_to_end(&mut bytes),
     };
-    read.map_err(|error| Failure::failed(format!("cannot read {name}: {error}; give a readable file, or the document on stdin")))?;
+    read.map_err(|error| {
+        Failure::failed(format!("cannot read {name}: {error}; give a readable file, or the document on stdin"))
+    })?;
     if bytes.len() as u64 > max_bytes {
-        return Err(Failure::failed(format!("{name} is larger than {max_bytes} bytes, the most that the bridge takes; split the command")));
+        return Err(Failure::failed(format!(
+            "{name} is larger than {max_bytes} bytes, the most that the bridge takes; split the command"
+        )));
     }
     Ok(bytes)
 }

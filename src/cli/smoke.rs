@@ -42,7 +42,8 @@ struct Milestone {
 
 impl Milestone {
     fn row(&self, width: usize) -> String {
-        let came = self.came.map_or_else(|| "did not come".to_owned(), |came| format!("{:.1} ms", came.as_secs_f64() * 1e3));
+        let came =
+            self.came.map_or_else(|| "did not come".to_owned(), |came| format!("{:.1} ms", came.as_secs_f64() * 1e3));
         format!("  {:<9}  {:<width$}  {came:>12}\n", self.name, self.what)
     }
 }
@@ -79,16 +80,21 @@ pub fn run(globals: &Globals, taken: Taken) -> Result<(), Failure> {
         print(&milestone.row(width))?;
     }
     match &pushed {
-        Some(milestone) if milestone.came.is_none() => print("  pushed     not yet: the remote is paced, slow or away; the bridge goes on trying\n")?,
+        Some(milestone) if milestone.came.is_none() => {
+            print("  pushed     not yet: the remote is paced, slow or away; the bridge goes on trying\n")?
+        }
         Some(milestone) => print(&milestone.row(width))?,
         None => {}
     }
-    let missing: Vec<&str> = milestones.iter().filter(|milestone| milestone.came.is_none()).map(|milestone| milestone.name).collect();
+    let missing: Vec<&str> =
+        milestones.iter().filter(|milestone| milestone.came.is_none()).map(|milestone| milestone.name).collect();
     if missing.is_empty() {
         return print("\nok\n");
     }
     let (missing, seconds) = (missing.join(", "), DEADLINE.as_secs());
-    Err(Failure::failed(format!("{missing} did not come within {seconds} s; see the bridge's log, and whether it has the same CLOUD and secret")))
+    Err(Failure::failed(format!(
+        "{missing} did not come within {seconds} s; see the bridge's log, and whether it has the same CLOUD and secret"
+    )))
 }
 
 /// Looks out for what becomes of one command.
@@ -136,7 +142,8 @@ impl Watch<'_> {
     fn find_commit(&self) -> Option<String> {
         let log = git::ask(self.layout.cloud(), &["log", COMMITS, "--format=%H %s", "HEAD"]).ok()?;
         let subject = self.subject();
-        log.lines().find_map(|line| line.split_once(' ').filter(|(_, text)| *text == subject).map(|(hash, _)| hash.to_owned()))
+        log.lines()
+            .find_map(|line| line.split_once(' ').filter(|(_, text)| *text == subject).map(|(hash, _)| hash.to_owned()))
     }
 
     /// Waits for the commit.

@@ -19,21 +19,29 @@ pub fn submit(layout: &Layout, id: &CommandId, bytes: &[u8]) -> Result<PathBuf, 
     let folder = layout.at_path("commands");
     if !fs::symlink_metadata(&folder).is_ok_and(|metadata| metadata.is_dir()) {
         let cloud = layout.cloud().display();
-        return Err(Failure::config(format!("{} is no folder; make it with: ghost-bridge init {cloud}", folder.display())));
+        return Err(Failure::config(format!(
+            "{} is no folder; make it with: ghost-bridge init {cloud}",
+            folder.display()
+        )));
     }
     let place = folder.join(format!("{id}.json"));
     let hidden = folder.join(format!(".{id}.json.{}-{:08x}", std::process::id(), rand::random::<u32>()));
-    let outcome = write(&hidden, bytes).and_then(|()| rename_new(&hidden, &place)).and_then(|()| File::open(&folder)?.sync_all());
+    let outcome =
+        write(&hidden, bytes).and_then(|()| rename_new(&hidden, &place)).and_then(|()| File::open(&folder)?.sync_all());
     if outcome.is_err() {
         // Gone already where only the folder's own sync failed.
         let _ = fs::remove_file(&hidden);
     }
     match outcome {
         Ok(()) => Ok(place),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Failure::failed(format!("{} waits there already; choose another id, or wait until that one is filed", place.display())))
-        }
-        Err(error) => Err(Failure::failed(format!("cannot write {}: {error}; see to its permissions and free space", place.display()))),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Failure::failed(format!(
+            "{} waits there already; choose another id, or wait until that one is filed",
+            place.display()
+        ))),
+        Err(error) => Err(Failure::failed(format!(
+            "cannot write {}: {error}; see to its permissions and free space",
+            place.display()
+        ))),
     }
 }
 
@@ -47,7 +55,9 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // A file system that does not know the flag: a hard link does not replace either.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => fs::hard_link(from, to).and_then(|()| fs::remove_file(from)),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            fs::hard_link(from, to).and_then(|()| fs::remove_file(from))
+        }
         other => other.map_err(Into::into),
     }
 }

@@ -132,7 +132,13 @@ impl Checker<'_> {
     }
 
     /// A text that `fits`, or the default.
-    fn text(&self, key: &[&str], value: &Option<String>, default: String, fits: fn(&str) -> bool) -> Result<String, ConfigError> {
+    fn text(
+        &self,
+        key: &[&str],
+        value: &Option<String>,
+        default: String,
+        fits: fn(&str) -> bool,
+    ) -> Result<String, ConfigError> {
         match value {
             None => Ok(default),
             Some(text) if fits(text) => Ok(text.clone()),
@@ -146,7 +152,9 @@ impl Checker<'_> {
         if start && rest && name.len() <= MAX_NAME_BYTES {
             return Ok(());
         }
-        let rule = format!("a name of 1 to {MAX_NAME_BYTES} letters, digits, '.', '_' and '-' that starts with a letter or digit");
+        let rule = format!(
+            "a name of 1 to {MAX_NAME_BYTES} letters, digits, '.', '_' and '-' that starts with a letter or digit"
+        );
         Err(self.wrong(&[section, name], &format!("the name {name:?}"), rule))
     }
 }
@@ -197,9 +205,17 @@ impl RawTarget {
         }
         let (raw, default) = (&self.limits, Limits::default());
         let limits = Limits {
-            max_files_changed: checker.whole(&key("max_files_changed"), raw.max_files_changed, default.max_files_changed)?,
+            max_files_changed: checker.whole(
+                &key("max_files_changed"),
+                raw.max_files_changed,
+                default.max_files_changed,
+            )?,
             max_runtime_ms: checker.whole(&key("max_runtime_ms"), raw.max_runtime_ms, default.max_runtime_ms)?,
-            max_bytes_written: checker.whole(&key("max_bytes_written"), raw.max_bytes_written, default.max_bytes_written)?,
+            max_bytes_written: checker.whole(
+                &key("max_bytes_written"),
+                raw.max_bytes_written,
+                default.max_bytes_written,
+            )?,
         };
         Ok(Target { root: PathBuf::new(), deny: self.deny.clone(), allow_delete: self.allow_delete, limits })
     }
@@ -218,7 +234,8 @@ impl RawCheck {
         if let Some(found) = found {
             return Err(checker.wrong(&key, found, checker.words(&key)));
         }
-        let max_runtime_ms = checker.whole(&["checks", name, "max_runtime_ms"], self.max_runtime_ms, CHECK_RUNTIME_MS)?;
+        let max_runtime_ms =
+            checker.whole(&["checks", name, "max_runtime_ms"], self.max_runtime_ms, CHECK_RUNTIME_MS)?;
         Ok(Check { argv: self.argv.clone(), max_runtime_ms })
     }
 }
@@ -229,9 +246,21 @@ impl RawIngest {
         Ok(Ingest {
             settle_ms: checker.whole(&["ingest", "settle_ms"], self.settle_ms, default.settle_ms)?,
             rescan_secs: checker.whole(&["ingest", "rescan_secs"], self.rescan_secs, default.rescan_secs)?,
-            clock_skew_secs: checker.whole(&["ingest", "clock_skew_secs"], self.clock_skew_secs, default.clock_skew_secs)?,
-            max_lifetime_secs: checker.whole(&["ingest", "max_lifetime_secs"], self.max_lifetime_secs, default.max_lifetime_secs)?,
-            max_command_bytes: checker.whole(&["ingest", "max_command_bytes"], self.max_command_bytes, default.max_command_bytes)?,
+            clock_skew_secs: checker.whole(
+                &["ingest", "clock_skew_secs"],
+                self.clock_skew_secs,
+                default.clock_skew_secs,
+            )?,
+            max_lifetime_secs: checker.whole(
+                &["ingest", "max_lifetime_secs"],
+                self.max_lifetime_secs,
+                default.max_lifetime_secs,
+            )?,
+            max_command_bytes: checker.whole(
+                &["ingest", "max_command_bytes"],
+                self.max_command_bytes,
+                default.max_command_bytes,
+            )?,
         })
     }
 }
@@ -248,10 +277,18 @@ impl RawPublish {
             max_pushes_per_minute: pace,
             window: checker.whole(&["publish", "window"], self.window, default.window)?,
             log_kib: checker.whole(&["publish", "log_kib"], self.log_kib, default.log_kib)?,
-            author_name: checker.text(&["publish", "author_name"], &self.author_name, default.author_name, is_author)?,
-            author_email: checker.text(&["publish", "author_email"], &self.author_email, default.author_email, |text| {
-                is_author(text) && !text.contains(' ')
-            })?,
+            author_name: checker.text(
+                &["publish", "author_name"],
+                &self.author_name,
+                default.author_name,
+                is_author,
+            )?,
+            author_email: checker.text(
+                &["publish", "author_email"],
+                &self.author_email,
+                default.author_email,
+                |text| is_author(text) && !text.contains(' '),
+            )?,
         })
     }
 }
@@ -262,7 +299,9 @@ impl RawHttp {
         let key = ["http", "listen"];
         let listen = match &self.listen {
             None => default.listen,
-            Some(text) => text.parse::<SocketAddr>().map_err(|_| checker.wrong(&key, &format!("{text:?}"), checker.words(&key)))?,
+            Some(text) => text
+                .parse::<SocketAddr>()
+                .map_err(|_| checker.wrong(&key, &format!("{text:?}"), checker.words(&key)))?,
         };
         if !listen.ip().is_loopback() && !self.allow_remote {
             let remedy = "a loopback address such as \"127.0.0.1:9464\", or http.allow_remote must be true";
@@ -285,7 +324,10 @@ impl RawSupervision {
 /// A remote's name must not be taken for an option or a revision by git.
 fn is_remote(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
-    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(plain) && !text.contains("..") && text.len() <= 128
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(plain)
+        && !text.contains("..")
+        && text.len() <= 128
 }
 
 fn is_author(text: &str) -> bool {

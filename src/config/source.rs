@@ -8,8 +8,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
-use figment::providers::{Env, Format as _, Toml};
+use figment::providers::{Format as _, Toml};
+use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
+
+use crate::exit::one_line;
 
 use super::error::{ConfigError, KeyFault, Place};
 use super::keys;
@@ -31,26 +34,26 @@ pub struct Source {
 struct Override {
     variable: String,
     path: Vec<String>,
+    value: Value,
 }
 
 impl Source {
-    /// Reads `file`, if there is one, and notes which variables of the environment override its keys.
+    /// Reads `file`, if there is one, and picks from `variables` those that override its keys. A value is read as figment
+    /// reads it: `true`, `5` and `[a, b]` are what they look like, all else, and whatever stands in quotes, is a text.
     ///
     /// # Errors
     /// When the file cannot be read, is no regular file, too large, or no UTF-8.
-    pub fn read(file: Option<&Path>) -> Result<Self, ConfigError> {
+    pub fn read(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let file = match file {
             Some(path) => Some((path.to_owned(), read_file(path)?)),
             None => None,
         };
-        let overrides = std::env::vars_os()
-            .filter_map(|(variable, _)| {
-                let variable = variable.into_string().ok()?;
-                let path = key_path(variable.strip_prefix(PREFIX)?);
-                Some(Override { variable, path })
-            })
-            .collect();
-        Ok(Self { file, overrides })
+        let overrides = variables.filter_map(|(variable, text)| {
+            let path = key_path(variable.strip_prefix(PREFIX)?);
+            let Ok(value) = text.parse::<Value>();
+            Some(Override { variable, path, value })
+        });
+        Ok(Self { file, overrides: overrides.collect() })
     }
 
     /// The configuration's values as the type `T`.
@@ -61,32 +64,42 @@ impl Source {
         let mut figment = Figment::new();
         if let Some((path, text)) = &self.file {
             // Read alone first: what is wrong with the file's grammar is not to be mistaken for a key's fault.
-            if let Some(error) = Figment::from(Toml::string(text)).error_if_unreadable() {
-                return Err(ConfigError::Grammar { file: path.clone(), what: error });
+            if let Err(error) = Figment::from(Toml::string(text)).extract::<Dict>() {
+                return Err(ConfigError::Grammar { file: path.clone(), what: grammar(&error.kind.to_string()) });
             }
             figment = figment.merge(Toml::string(text));
         }
-        let env = Env::raw()
-            .filter_map(|name| Some(key_path(name.as_str().strip_prefix(PREFIX)?).join(".").into()))
-            .lowercase(false);
-        figment.merge(env).extract().map_err(|error| self.explain(&error))
+        for set in &self.overrides {
+            if set.path.iter().any(String::is_empty) {
+                return Err(self.fault(&set.path, KeyFault::Unknown { known: keys::below(&[]) }));
+            }
+            figment = figment.merge((set.path.join("."), &set.value));
+        }
+        figment.extract().map_err(|error| self.explain(&error))
     }
 
     /// The place that set the key at `path`: the variable if one did, else the file, else nothing but the defaults.
+    ///
+    /// A fault may lie above or below what a place names: a variable may make a table by setting one key of it, and then
+    /// another key that is missing there is that variable's fault.
     #[must_use]
     pub fn place_of(&self, path: &[String]) -> Place {
-        let exact = self.overrides.iter().find(|o| o.path == path);
-        // A type fault may lie above or below what the variable names.
-        let related = || self.overrides.iter().find(|o| o.path.starts_with(path) || path.starts_with(&o.path));
-        match (exact, &self.file) {
-            (Some(found), _) => Place::Variable(found.variable.clone()),
-            (None, Some((file, text))) if in_file(text, path) => Place::File(file.clone()),
-            (None, file) => match (related(), file) {
-                (Some(found), _) => Place::Variable(found.variable.clone()),
-                (None, Some((file, _))) => Place::File(file.clone()),
-                (None, None) => Place::Defaults,
-            },
+        let variable = |set: &Override| Place::Variable(set.variable.clone());
+        if let Some(set) = self.overrides.iter().find(|set| set.path == path) {
+            return variable(set);
         }
+        // From the key itself outwards: the nearest that anybody named decides, the file before the variables.
+        for length in (1..=path.len()).rev() {
+            let near = path.get(..length).unwrap_or_default();
+            match &self.file {
+                Some((file, text)) if in_file(text, near) => return Place::File(file.clone()),
+                _ => {}
+            }
+            if let Some(set) = self.overrides.iter().find(|set| set.path.starts_with(near)) {
+                return variable(set);
+            }
+        }
+        self.file.as_ref().map_or(Place::Defaults, |(file, _)| Place::File(file.clone()))
     }
 
     /// The folder that a relative path at `path` is relative to: the file's, or the current one for a variable.
@@ -109,7 +122,13 @@ impl Source {
     fn explain(&self, error: &figment::Error) -> ConfigError {
         use figment::error::Kind;
         let mut path = error.path.clone();
-        let expected = |path: &[String]| keys::expected(path).map_or_else(|| "another value".to_owned(), |e| e.to_string());
+        // An item of a list has no entry of its own: the list's words say what its items are.
+        let expected = |path: &[String]| {
+            let list = || keys::expected(path.split_last().map_or(path, |(_, list)| list));
+            keys::expected(path)
+                .or_else(list)
+                .map_or_else(|| "another value".to_owned(), |expected| expected.to_string())
+        };
         let fault = match &error.kind {
             Kind::UnknownField(name, _) => {
                 // Serde reports some unknown fields at their own path, some at their table's.
@@ -132,25 +151,19 @@ impl Source {
     }
 }
 
-/// Tells whether a provider can be read at all.
-trait Readable {
-    /// What is wrong with the text's grammar.
-    fn error_if_unreadable(&self) -> Option<String>;
-}
-
-impl Readable for Figment {
-    fn error_if_unreadable(&self) -> Option<String> {
-        self.extract::<figment::value::Dict>().err().map(|error| error.kind.to_string())
-    }
+/// The parser's complaint as one line, without its drawing of the place.
+fn grammar(complaint: &str) -> String {
+    let is_drawing = |line: &str| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
+    one_line(&complaint.lines().filter(|line| !is_drawing(line)).collect::<Vec<_>>().join(", "))
 }
 
 /// Whether the TOML `text` says anything at `path`.
 fn in_file(text: &str, path: &[String]) -> bool {
-    let Ok(dict) = Figment::from(Toml::string(text)).extract::<figment::value::Dict>() else { return false };
+    let Ok(dict) = Figment::from(Toml::string(text)).extract::<Dict>() else { return false };
     let mut dict = &dict;
     for (position, segment) in path.iter().enumerate() {
         match dict.get(segment) {
-            Some(figment::value::Value::Dict(_, below)) => dict = below,
+            Some(Value::Dict(_, below)) => dict = below,
             Some(_) => return position + 1 == path.len(),
             None => return false,
         }

@@ -39,21 +39,28 @@ pub fn refuse_inside(file: &Path, cloud: &Path) -> Result<(), ConfigError> {
 /// When it does not exist, is no folder, contains CLOUD, lies inside its `.git`, or is not CLOUD where it must be.
 pub fn root(name: &str, raw: Option<&RawTarget>, cloud: &Path, source: &Source) -> Result<PathBuf, ConfigError> {
     let key = ["targets".to_owned(), name.to_owned(), "root".to_owned()];
-    let wrong = |found: String, expected: &str| source.fault(&key, KeyFault::Wrong { found, expected: expected.to_owned() });
+    let wrong =
+        |found: String, expected: &str| source.fault(&key, KeyFault::Wrong { found, expected: expected.to_owned() });
     let Some(wished) = raw.and_then(|raw| raw.root.as_ref()) else {
         if name == MAIN_TARGET {
             return Ok(cloud.to_owned());
         }
-        return Err(source.fault(&key, KeyFault::Missing { expected: "a path in double quotes: an existing folder".to_owned() }));
+        return Err(source
+            .fault(&key, KeyFault::Missing { expected: "a path in double quotes: an existing folder".to_owned() }));
     };
     let path = source.base_of(&key).join(wished);
     let shown = |what: &str| format!("{}, {what}", path.display());
-    let root = path.canonicalize().map_err(|error| wrong(shown(&format!("which cannot be used ({error})")), "an existing folder"))?;
+    let root = path
+        .canonicalize()
+        .map_err(|error| wrong(shown(&format!("which cannot be used ({error})")), "an existing folder"))?;
     if !root.is_dir() {
         return Err(wrong(shown("which is no folder"), "an existing folder"));
     }
     if name == MAIN_TARGET && root != cloud {
-        return Err(wrong(shown("which is not CLOUD"), "CLOUD itself for the target MAIN: leave the key out, or give the other folder a target of its own"));
+        return Err(wrong(
+            shown("which is not CLOUD"),
+            "CLOUD itself for the target MAIN: leave the key out, or give the other folder a target of its own",
+        ));
     }
     if root != cloud && cloud.starts_with(&root) {
         return Err(wrong(shown("which contains CLOUD"), "a folder that does not contain CLOUD"));

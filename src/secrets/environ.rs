@@ -39,7 +39,8 @@ unsafe fn wipe_entry(entry: *mut c_char, names: &[&str]) {
     // SAFETY: guaranteed by the caller; the borrow ends before the first write.
     let (length, start) = {
         let bytes = unsafe { CStr::from_ptr(entry) }.to_bytes();
-        let value_at = |name: &&str| bytes.strip_prefix(name.as_bytes())?.first().filter(|b| **b == b'=').map(|_| name.len() + 1);
+        let value_at =
+            |name: &&str| bytes.strip_prefix(name.as_bytes())?.first().filter(|b| **b == b'=').map(|_| name.len() + 1);
         let Some(start) = names.iter().find_map(value_at) else { return };
         (bytes.len(), start)
     };

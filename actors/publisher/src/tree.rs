@@ -69,13 +69,19 @@ pub fn parse(bytes: &[u8]) -> Result<RawTree, TreeError> {
     while !rest.is_empty() {
         let at = bytes.len() - rest.len();
         let (entry, tail) = parse_entry(rest).ok_or(TreeError { at })?;
-        tree.insert(entry.0, entry.1);
+        tree.insert(entry.name, entry.leaf);
         rest = tail;
     }
     Ok(tree)
 }
 
-fn parse_entry(bytes: &[u8]) -> Option<((Vec<u8>, Leaf), &[u8])> {
+/// One entry as it is read.
+struct Named {
+    name: Vec<u8>,
+    leaf: Leaf,
+}
+
+fn parse_entry(bytes: &[u8]) -> Option<(Named, &[u8])> {
     let space = bytes.iter().position(|byte| *byte == b' ')?;
     let mode = u32::from_str_radix(std::str::from_utf8(bytes.get(..space)?).ok()?, 8).ok()?;
     let after = bytes.get(space + 1..)?;
@@ -85,7 +91,7 @@ fn parse_entry(bytes: &[u8]) -> Option<((Vec<u8>, Leaf), &[u8])> {
         name.push(b'/');
     }
     let id = ObjectId::try_from(after.get(nul + 1..nul + 21)?).ok()?;
-    Some(((name, Leaf { mode, id }), after.get(nul + 21..)?))
+    Some((Named { name, leaf: Leaf { mode, id } }, after.get(nul + 21..)?))
 }
 
 /// A tree object's bytes.

@@ -23,6 +23,8 @@ const BATCH_FILES: usize = 64;
 const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 /// A scan that took longer is followed by a pause of its own length while commands can go without it.
 const LONG_SCAN: Duration = Duration::from_millis(20);
+/// How soon a full mailbox is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(10);
 
 /// What the watcher is told by the configuration.
 #[derive(Clone, Debug)]
@@ -108,7 +110,13 @@ impl Watcher {
     fn new_scanner(&self) -> Scanner {
         let mut queue = Queue::new(self.reader.settle, MAX_ENTRIES);
         queue.restore_in_flight(self.flight.aboard(), Instant::now());
-        Scanner::new(self.reader.path.clone(), self.reader.max_bytes, queue, self.hint.clone(), Arc::clone(&self.status))
+        Scanner::new(
+            self.reader.path.clone(),
+            self.reader.max_bytes,
+            queue,
+            self.hint.clone(),
+            Arc::clone(&self.status),
+        )
     }
 
     /// Goes on whenever somebody drops a ticket or the file system gives a hint.
@@ -133,6 +141,9 @@ impl Watcher {
             self.wants_scan |= scanner.queue.released(&name, now);
         }
         self.empty_outbox();
+        if !self.outbox.is_empty() {
+            self.arm(ctx, now + FULL_RETRY);
+        }
         self.hash_next(ctx);
         let scan_at = self.scan_at(now);
         let scan_now = scan_at.is_some_and(|at| at <= now);
@@ -265,8 +276,7 @@ impl Watcher {
         self.step(ctx);
     }
 
-    /// Sends what was read, in order, as far as the next mailbox takes it. The rest is tried again at the next step: a
-    /// full mailbox means that others are in flight, whose tickets will be dropped.
+    /// Sends what was read, in order, as far as the next mailbox takes it. The rest is tried again at the next step.
     fn empty_outbox(&mut self) {
         if self.paused {
             self.outbox.clear();

@@ -44,7 +44,13 @@ impl Flight {
     }
 
     /// A ticket for the file `name`, or `None` while there is no room for its `bytes`.
-    pub(crate) fn board(self: &Arc<Self>, name: &OsStr, stamp: Stamp, bytes: u64, first_seen: Instant) -> Option<Ticket> {
+    pub(crate) fn board(
+        self: &Arc<Self>,
+        name: &OsStr,
+        stamp: Stamp,
+        bytes: u64,
+        first_seen: Instant,
+    ) -> Option<Ticket> {
         let permit = Arc::clone(&self.units).try_acquire_many_owned(units_for(bytes)).ok()?;
         let mut state = self.state();
         state.aboard.insert(name.to_owned(), stamp);

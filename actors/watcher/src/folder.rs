@@ -240,7 +240,11 @@ impl Folder {
             size = size.saturating_add(length as u64);
         }
         let same = size == stamp.size && Stamp::of(&rustix::fs::fstat(&file)?) == *stamp;
-        Ok(if same { Reading::Whole(Large { head: Arc::from(head), size, sha256: hasher.finish() }) } else { Reading::Changed })
+        Ok(if same {
+            Reading::Whole(Large { head: Arc::from(head), size, sha256: hasher.finish() })
+        } else {
+            Reading::Changed
+        })
     }
 
     /// Opens the file `name`, if it is what `stamp` says. Neither a FIFO nor a device can hold it up.

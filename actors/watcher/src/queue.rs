@@ -323,7 +323,8 @@ impl Queue {
     }
 
     fn forget(&mut self, gone: impl Fn(&Entry) -> bool) {
-        let names: Vec<_> = self.entries.iter().filter(|(_, entry)| gone(entry)).map(|(name, _)| Arc::clone(name)).collect();
+        let names: Vec<_> =
+            self.entries.iter().filter(|(_, entry)| gone(entry)).map(|(name, _)| Arc::clone(name)).collect();
         for name in names {
             self.remove(&name);
         }

@@ -82,7 +82,12 @@ impl Scanner {
         let hinted = self.hint.take();
         let folder = Folder::open(&self.path)?;
         let own = folder.own_stamp()?;
-        if periodic && !hinted && self.unchanged == Some(own) && !self.queue.waits_later() && self.skipped < FULL_EVERY - 1 {
+        if periodic
+            && !hinted
+            && self.unchanged == Some(own)
+            && !self.queue.waits_later()
+            && self.skipped < FULL_EVERY - 1
+        {
             self.skipped += 1;
             return Ok(());
         }
@@ -144,7 +149,10 @@ impl Scanner {
         }
         let Some(look) = self.look(folder, name, &stamp) else { return };
         if !self.queue.looked(name, stamp, look, Instant::now()) && !std::mem::replace(&mut self.parked_told, true) {
-            tracing::error!(file = printable(name), "too many folders in commands/ that cannot be removed: further ones stay; remove them");
+            tracing::error!(
+                file = printable(name),
+                "too many folders in commands/ that cannot be removed: further ones stay; remove them"
+            );
         }
     }
 
@@ -177,7 +185,9 @@ impl Scanner {
                 self.status.count_ignored(reason);
                 tracing::info!(file = printable(name), reason = reason.as_str(), "ignored");
             }
-            Noted::TooMany => tracing::warn!("so many files in commands/ are ignored that further ones are neither counted nor reported"),
+            Noted::TooMany => tracing::warn!(
+                "so many files in commands/ are ignored that further ones are neither counted nor reported"
+            ),
             Noted::Known => {}
         }
     }

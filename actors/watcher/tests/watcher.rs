@@ -16,12 +16,17 @@ use watcher::{IN_FLIGHT_UNITS, Ignored, Pause, Watcher, WatcherConfig, WatcherSt
 
 /// A test that waits for longer has failed; nothing is decided by it otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
+const MAILBOX: usize = 2048;
 const MAX_BYTES: u64 = 64 * 1024;
 
 struct Recorder(mpsc::Sender<Candidate>);
 
 impl Actor for Recorder {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
 }
 
 impl Handler<Envelope<Candidate>> for Recorder {
@@ -56,13 +61,18 @@ impl Bench {
     }
 
     fn start(&mut self, rescan_secs: u64, settle_ms: u64) {
+        self.start_towards(MAILBOX, rescan_secs, settle_ms);
+    }
+
+    /// Starts a watcher whose recipient takes `mailbox` messages at a time.
+    fn start_towards(&mut self, mailbox: usize, rescan_secs: u64, settle_ms: u64) {
         let config = WatcherConfig { commands: self.path(""), settle_ms, rescan_secs, max_command_bytes: MAX_BYTES };
         let (status, sender) = (Arc::clone(&self.status), self.sender.clone());
         self.watcher = Some(self.runner.block_on(async move {
             let budget = Arc::new(Mutex::new(Budget::new(5, Duration::from_secs(30))));
             let lifeline = Lifeline::new("watcher", System::current(), budget);
             let recorder = Recorder(sender).start();
-            let port = Port::new(recorder, Gauge::new("recorder", 2048));
+            let port = Port::new(recorder, Gauge::new("recorder", mailbox));
             Supervisor::start(move |_| Watcher::new(config, port, status, lifeline))
         }));
     }
@@ -155,6 +165,18 @@ fn two_thousand_files_come_in_order_and_within_the_bound() {
 }
 
 #[test]
+fn a_full_mailbox_loses_nothing_and_keeps_the_order() {
+    let mut bench = Bench::new();
+    for number in 0..200 {
+        bench.put(&format!("{number}.json"), &document(number));
+    }
+    bench.start_towards(2, 1, 500);
+    let held: Vec<_> = (0..200).map(|_| bench.next()).collect();
+    let expected: Vec<_> = (0..200).map(|number| format!("{number}.json")).collect();
+    assert_eq!(held.iter().map(name).collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn files_dropped_in_order_while_it_scans_come_in_order() {
     let bench = Bench::started();
     let (commands, temp) = (bench.path(""), bench.temp.path().join("writer"));
@@ -208,7 +230,9 @@ fn other_names_are_ignored_and_counted_once() {
     bench.put("UPPER.JSON", "{}");
     bench.put("empty.json", "");
     let count = |reason| bench.status.ignored(reason);
-    let expected = |hidden| (count(Ignored::Hidden) >= hidden && count(Ignored::NotJson) >= 2 && count(Ignored::Empty) >= 1).then_some(());
+    let expected = |hidden| {
+        (count(Ignored::Hidden) >= hidden && count(Ignored::NotJson) >= 2 && count(Ignored::Empty) >= 1).then_some(())
+    };
     bench.wait("counts", || expected(1));
     // The file that makes it scan is hidden as well.
     bench.let_scan(3);

@@ -33,6 +33,8 @@ pub struct Scene {
 pub enum Expected {
     /// Executed.
     Ok,
+    /// Executed and undone, for this reason.
+    Failed(&'static str),
     /// Refused, for this reason.
     Rejected(&'static str),
     /// Filed before: removed without a trace.
@@ -49,6 +51,7 @@ impl Scene {
     pub fn is_as_expected(&self, seen: &Seen) -> bool {
         match self.expected {
             Expected::Ok => seen.outcome == "ok",
+            Expected::Failed(reason) => seen.outcome == "failed" && seen.reason.as_deref() == Some(reason),
             Expected::Rejected(reason) => seen.outcome == "rejected" && seen.reason.as_deref() == Some(reason),
             Expected::Quiet => seen.outcome == "quiet",
         }
@@ -95,7 +98,8 @@ impl Draft {
 /// # Errors
 /// When one of the documents cannot be made, which is a bug.
 pub fn scenes(keyring: &Keyring) -> Result<Vec<Scene>, Failure> {
-    const WRITE: &str = r#"[{"op":"writeFile","path":"greeting.txt","content":"Hello, world.\nHow are you?\nGood bye.\n"}]"#;
+    const WRITE: &str =
+        r#"[{"op":"writeFile","path":"greeting.txt","content":"Hello, world.\nHow are you?\nGood bye.\n"}]"#;
     const MOVE: &str = r#"[{"op":"moveFile","from":"greeting.txt","to":"docs/greeting.txt"}]"#;
     const REPLACE: &str = r#"[{"op":"replaceText","path":"docs/greeting.txt","search":"world","replace":"ghost"}]"#;
     const LIMIT: &str = r#"[{"op":"writeFile","path":"../outside.txt","content":"never"}]"#;
@@ -103,7 +107,13 @@ pub fn scenes(keyring: &Keyring) -> Result<Vec<Scene>, Failure> {
     const OTHER: &str = r#"[{"op":"writeFile","path":"greeting.txt","content":"another document under a taken id"}]"#;
     const CHECKED: &str = r#"[{"op":"writeFile","path":"settings.json","content":"{ not JSON"}]"#;
 
-    let scene = |title, id: &'static str, document, expected| Scene { title, file: format!("{id}.json"), id, document, expected };
+    let scene = |title, id: &'static str, document, expected| Scene {
+        title,
+        file: format!("{id}.json"),
+        id,
+        document,
+        expected,
+    };
     let write = Draft::new("demo-1-write", WRITE).sign(keyring)?;
     let mut checked = Draft::new("demo-4-checked", CHECKED);
     checked.checks = r#"[{"check":"json","path":"settings.json"}]"#;
@@ -111,16 +121,29 @@ pub fn scenes(keyring: &Keyring) -> Result<Vec<Scene>, Failure> {
     let mut expired = Draft::new("demo-6-expired", LATE);
     expired.issued_at -= TimeDelta::hours(1);
     expired.expires_at = expired.issued_at + TimeDelta::minutes(5);
-    let again = Scene { file: "demo-1-write-again.json".to_owned(), ..scene("the first document again", "demo-1-write", write.clone(), Expected::Quiet) };
+    let again = Scene {
+        file: "demo-1-write-again.json".to_owned(),
+        ..scene("the first document again", "demo-1-write", write.clone(), Expected::Quiet)
+    };
     let replayed = Draft::new("demo-1-write", OTHER).sign(keyring)?;
     Ok(vec![
         scene("write greeting.txt", "demo-1-write", write, Expected::Ok),
         scene("move it into docs/", "demo-2-move", Draft::new("demo-2-move", MOVE).sign(keyring)?, Expected::Ok),
         scene("replace a word in it", REPLACE_ID, Draft::new(REPLACE_ID, REPLACE).sign(keyring)?, Expected::Ok),
-        scene("write, but its check fails", "demo-4-checked", checked.sign(keyring)?, Expected::Rejected("validation_failed")),
+        scene(
+            "write, but its check fails",
+            "demo-4-checked",
+            checked.sign(keyring)?,
+            Expected::Failed("validation_failed"),
+        ),
         scene("a changed text: bad signature", "demo-5-forged", forged, Expected::Rejected("bad_hmac")),
         scene("an expired command", "demo-6-expired", expired.sign(keyring)?, Expected::Rejected("expired")),
-        scene("a path out of the tree", "demo-7-escape", Draft::new("demo-7-escape", LIMIT).sign(keyring)?, Expected::Rejected("path_escape")),
+        scene(
+            "a path out of the tree",
+            "demo-7-escape",
+            Draft::new("demo-7-escape", LIMIT).sign(keyring)?,
+            Expected::Rejected("path_escape"),
+        ),
         scene("another text, replayed id", "demo-1-write", replayed, Expected::Rejected("duplicate_id")),
         again,
     ])

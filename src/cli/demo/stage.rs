@@ -1,4 +1,4 @@
-//! Where the demonstration plays: a folder with a CLOUD, a bare remote and a running bridge.
+//! Where the demonstration plays: a temporary folder with a CLOUD, a bare remote and a running bridge.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use protocol::digest::Sha256;
 use protocol::json;
 use protocol::signing::{Keyring, Secret};
-use tempfile::TempDir;
 
 use crate::exit::Failure;
 
@@ -26,21 +25,20 @@ const SECRET_BYTES: usize = 32;
 /// What was seen of a command's end.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// `ok`, `rejected` or `quiet`.
+    /// `ok`, `failed`, `rejected` or `quiet`.
     pub outcome: &'static str,
     /// The dead letter's reason.
     pub reason: Option<String>,
     /// The dead letter's detail.
     pub detail: Option<String>,
     /// The folders that hold its artifacts.
-    pub artifacts: Vec<&'static str>,
+    pub artifacts: &'static [&'static str],
     /// From the renaming into `commands/` until it was filed.
     pub filed_after: Duration,
 }
 
-/// The folder, the remote and the running bridge.
+/// CLOUD, the remote and the running bridge.
 pub struct Stage {
-    folder: Option<TempDir>,
     cloud: PathBuf,
     remote: PathBuf,
     log: PathBuf,
@@ -56,8 +54,13 @@ impl Stage {
     /// When git is missing or the folder cannot be made.
     pub fn set_up() -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("ghost-bridge-demo-").tempdir();
-        let folder = folder.map_err(|error| Failure::failed(format!("cannot make a temporary folder: {error}; set TMPDIR to one with room")))?;
-        let root = fs::canonicalize(folder.path()).map_err(|error| Failure::failed(format!("cannot use {}: {error}", folder.path().display())))?;
+        let folder = folder.map_err(|error| {
+            Failure::failed(format!("cannot make a temporary folder: {error}; set TMPDIR to one with room"))
+        })?;
+        // It stays: whoever saw the table wants to look, and after a failure the log tells why.
+        let folder = folder.keep();
+        let root = fs::canonicalize(&folder)
+            .map_err(|error| Failure::failed(format!("cannot use {}: {error}", folder.display())))?;
         let random: [u8; SECRET_BYTES] = rand::random();
         let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let key = Secret::new(secret.clone().into_bytes()).map_err(Failure::bug)?;
@@ -66,7 +69,6 @@ impl Stage {
             remote: root.join("remote.git"),
             log: root.join("bridge.log"),
             keyring: Keyring::new(&key, None),
-            folder: Some(folder),
             secret,
             bridge: None,
         };
@@ -84,7 +86,9 @@ impl Stage {
     /// # Errors
     /// When it does not become ready.
     pub fn start(&mut self) -> Result<(), Failure> {
-        let failed = |what: &str, error: std::io::Error| Failure::failed(format!("cannot {what}: {error}; see that the temporary folder has room"));
+        let failed = |what: &str, error: std::io::Error| {
+            Failure::failed(format!("cannot {what}: {error}; see that the temporary folder has room"))
+        };
         let log = File::create(&self.log).map_err(|error| failed("write the bridge's log", error))?;
         let mut command = self.ours(&["run"])?;
         command.env("GPT_BRIDGE_HMAC_SECRET", &self.secret).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -109,7 +113,8 @@ impl Stage {
         let gone = place.clone();
         self.wait(&format!("the end of {}", scene.file), LOOK, || !gone.exists())?;
         let filed_after = start.elapsed();
-        let letter = letters.iter().zip(before).find(|(letter, before)| !before && letter.exists()).map(|(letter, _)| letter);
+        let letter =
+            letters.iter().zip(before).find(|(letter, before)| !before && letter.exists()).map(|(letter, _)| letter);
         let has = |path: &str| self.cloud.join(path).exists();
         let (outcome, text) = match letter {
             Some(letter) => ("rejected", fs::read(letter).ok()),
@@ -120,16 +125,13 @@ impl Stage {
             let value = json::parse(text.as_deref()?).ok()?;
             value.as_object()?.get(key)?.as_str().map(str::to_owned)
         };
-        let executed = outcome == "ok" || (outcome == "rejected" && field("stage").as_deref() == Some("execution"));
-        let mut artifacts = Vec::new();
-        if executed {
-            artifacts.extend(["results", "diffs"]);
-        }
-        artifacts.extend(match outcome {
-            "ok" => Some("archive"),
-            "rejected" => Some("dead_letter"),
-            _ => None,
-        });
+        let outcome = if field("stage").as_deref() == Some("execution") { "failed" } else { outcome };
+        let artifacts = match outcome {
+            "ok" => ["results", "diffs", "archive"].as_slice(),
+            "failed" => &["results", "diffs", "dead_letter"],
+            "rejected" => &["dead_letter"],
+            _ => &[],
+        };
         Ok(Seen { outcome, reason: field("reason"), detail: field("detail"), artifacts, filed_after })
     }
 
@@ -141,7 +143,9 @@ impl Stage {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let log = self.git(&["log", "--format=%h %s", "main"], &self.remote)?;
-            if log.lines().filter(|line| line.contains(" bridge: results ") || line.contains(" bridge: DLQ ")).count() >= filed {
+            if log.lines().filter(|line| line.contains(" bridge: results ") || line.contains(" bridge: DLQ ")).count()
+                >= filed
+            {
                 return Ok(log.lines().map(str::to_owned).collect());
             }
             self.still_waiting("the commits in the remote", deadline)?;
@@ -161,19 +165,18 @@ impl Stage {
         }
         match bridge.wait() {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(Failure::failed(format!("the bridge did not stop cleanly ({status}); {}", self.log_tail()))),
+            Ok(status) => {
+                Err(Failure::failed(format!("the bridge did not stop cleanly ({status}); {}", self.log_tail())))
+            }
             Err(error) => Err(Failure::failed(format!("cannot wait for the bridge: {error}"))),
         }
     }
 
-    /// Waits until the service ends by itself: Ctrl-C reaches it as well. The folder stays.
+    /// Waits until the service ends by itself: Ctrl-C reaches it as well.
     ///
     /// # Errors
     /// When it does not end well.
     pub fn linger(&mut self) -> Result<(), Failure> {
-        if let Some(folder) = self.folder.take() {
-            let _kept = folder.keep();
-        }
         let Some(mut bridge) = self.bridge.take() else { return Ok(()) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::bug)?;
         // Ctrl-C in a terminal goes to the whole process group; it must not end this process before the service.
@@ -217,13 +220,15 @@ impl Stage {
     /// # Errors
     /// When it cannot be read.
     pub fn read(&self, path: &str) -> Result<String, Failure> {
-        fs::read_to_string(self.cloud.join(path)).map_err(|error| Failure::failed(format!("cannot read {path}: {error}")))
+        fs::read_to_string(self.cloud.join(path))
+            .map_err(|error| Failure::failed(format!("cannot read {path}: {error}")))
     }
 
     /// Where the dead letter of a scene may turn up.
     fn letters(&self, scene: &Scene) -> [PathBuf; 2] {
         let short = Sha256::of(scene.document.as_bytes()).short();
-        [format!("{}.json", scene.id), format!("{}-{short}.json", scene.id)].map(|name| self.cloud.join("dead_letter").join(name))
+        [format!("{}.json", scene.id), format!("{}-{short}.json", scene.id)]
+            .map(|name| self.cloud.join("dead_letter").join(name))
     }
 
     fn wait(&mut self, what: &str, pause: Duration, mut is_there: impl FnMut() -> bool) -> Result<(), Failure> {
@@ -252,14 +257,19 @@ impl Stage {
 
     /// This very program, on this CLOUD, away from the configuration of whoever runs it.
     fn ours(&self, args: &[&str]) -> Result<Command, Failure> {
-        let program = std::env::current_exe().map_err(|error| Failure::failed(format!("cannot find this program's own file: {error}")))?;
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::failed(format!("cannot find this program's own file: {error}")))?;
         let mut command = Command::new(program);
         let inherited = std::env::vars_os().map(|(key, _)| key);
         for key in inherited.filter(|key| key.to_string_lossy().starts_with("GHOST_BRIDGE_")) {
             command.env_remove(key);
         }
         self.isolate(&mut command);
-        command.args(args).env("CLOUD", &self.cloud).env("GHOST_BRIDGE__HTTP__LISTEN", "127.0.0.1:0").env_remove("RUST_LOG");
+        command
+            .args(args)
+            .env("CLOUD", &self.cloud)
+            .env("GHOST_BRIDGE__HTTP__LISTEN", "127.0.0.1:0")
+            .env_remove("RUST_LOG");
         Ok(command)
     }
 
@@ -289,7 +299,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Some(mut bridge) = self.bridge.take() {
-            // Only after a failure: the folder is going, so there is nothing left to finish.
+            // Only after a failure: nobody is left to wait for a clean stop.
             let _ = bridge.kill();
             let _ = bridge.wait();
         }
@@ -298,7 +308,8 @@ impl Drop for Stage {
 
 fn run(mut command: Command, what: &str) -> Result<String, Failure> {
     let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(|error| Failure::failed(format!("cannot start {what}: {error}; is git installed and in PATH?")))?;
+    let output = output
+        .map_err(|error| Failure::failed(format!("cannot start {what}: {error}; is git installed and in PATH?")))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(Failure::failed(format!("{what} failed ({}): {words}", output.status)));

@@ -1,0 +1,202 @@
+//! The other commands: `init`, `sign`, `smoke` and `demo`.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::harness::cloud::{BINARY, describe, mode, names};
+use crate::harness::document::assert_signed;
+use crate::harness::git::results;
+use crate::harness::snapshot::snapshot;
+use crate::harness::{Bridge, Cloud, Doc};
+
+const FOLDERS: [&str; 9] =
+    ["commands", "results", "diffs", "archive", "dead_letter", "logs", "meta", "summaries", "context"];
+
+fn init(cloud: &Cloud) -> Output {
+    let output = cloud.program(BINARY).arg("init").arg(cloud.root()).output().unwrap();
+    assert!(output.status.success(), "init: {}", describe(&output));
+    output
+}
+
+#[test]
+fn init_makes_a_cloud_and_makes_it_once() {
+    let cloud = Cloud::empty();
+    init(&cloud);
+    FOLDERS.iter().for_each(|folder| assert!(cloud.path(folder).is_dir(), "{folder}"));
+    assert_eq!(cloud.json("meta/retries.json"), json!({}));
+    let ignored = cloud.text(".gitignore");
+    assert!(ignored.lines().any(|line| line == "commands/.retries.json"), "{ignored}");
+    for path in ["commands/.retries.json", "meta/journal/x", ".bridge.lock"] {
+        assert!(cloud.git_succeeds(cloud.root(), &["check-ignore", "-q", path]), "{path} is not ignored");
+    }
+    assert_eq!(cloud.git(&["rev-parse", "--show-toplevel"]), cloud.root().canonicalize().unwrap().to_str().unwrap());
+    let hook = cloud.path(".git/hooks/pre-commit");
+    assert_ne!(mode(&hook) & 0o111, 0, "the guard can be run");
+
+    let before = snapshot(cloud.root(), &[]);
+    init(&cloud);
+    assert_eq!(snapshot(cloud.root(), &[]), before, "a second time changes nothing");
+}
+
+#[test]
+fn init_takes_cloud_from_the_environment() {
+    let cloud = Cloud::empty();
+    let output = cloud.program(BINARY).arg("init").env("CLOUD", cloud.root()).output().unwrap();
+    assert!(output.status.success(), "{}", describe(&output));
+    assert!(cloud.path("commands").is_dir());
+}
+
+#[test]
+fn init_overwrites_no_file_of_anybodys() {
+    let cloud = Cloud::empty();
+    fs::create_dir(cloud.root()).unwrap();
+    cloud.git(&["init", "-q"]);
+    cloud.write(".gitignore", "# mine\n*.o\nno newline at the end");
+    cloud.write(".git/hooks/pre-commit", "#!/bin/sh\n# mine\nexit 0\n");
+    cloud.write("meta/retries.json", "{\"x\": {\"attempts\": 1, \"last_error\": \"e\", \"last_ts\": \"t\"}}");
+    cloud.write("results/mine.json", "mine");
+    cloud.write("README.md", "mine");
+    let own =
+        ["README.md", "results/mine.json", "meta/retries.json", ".git/hooks/pre-commit", ".git/HEAD", ".git/config"];
+    let before = own.map(|path| cloud.read(path));
+    for _ in 0..2 {
+        init(&cloud);
+        assert_eq!(own.map(|path| cloud.read(path)), before);
+        let ignored = cloud.text(".gitignore");
+        assert!(ignored.starts_with("# mine\n*.o\nno newline at the end\n"), "{ignored}");
+        assert_eq!(ignored.lines().filter(|line| *line == "commands/.retries.json").count(), 1, "{ignored}");
+    }
+}
+
+#[test]
+fn the_guard_blocks_the_control_file_and_nothing_else() {
+    let cloud = Cloud::new();
+    cloud.write("commands/.retries.json", "{}");
+    cloud.write("work.txt", "work");
+    cloud.git(&["add", "work.txt"]);
+    cloud.git(&["add", "-f", "commands/.retries.json"]);
+    assert!(!cloud.git_succeeds(cloud.root(), &["commit", "-q", "-m", "with a control file"]), "the guard let it pass");
+    assert!(cloud.exists("work.txt"));
+    let staged = cloud.git(&["diff", "--cached", "--name-only"]);
+    assert!(staged.lines().any(|line| line == "work.txt"), "what a person staged stays staged: {staged}");
+    cloud.git_succeeds(cloud.root(), &["rm", "-q", "--cached", "-f", "commands/.retries.json"]);
+    cloud.git(&["commit", "-q", "-m", "without"]);
+}
+
+fn sign(cloud: &Cloud, arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = cloud.bridge(&["sign"]);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may refuse before it has read everything.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn sign_signs_as_the_tests_do() {
+    let cloud = Cloud::new();
+    let document = Doc::noop("to-sign")
+        .with("annotations", json!({ "\u{e9}\u{1f47b}": ["\u{7f}\u{0}/\"\\", -0, 12345678901234567890_u64] }));
+    let forged = document.clone().with("hmac", json!("somebody else's"));
+    let file = cloud.world().join("document.json");
+    fs::write(&file, forged.bytes()).unwrap();
+    for (arguments, input) in
+        [(vec![], document.bytes()), (vec![], forged.bytes()), (vec![file.to_str().unwrap()], vec![])]
+    {
+        let output = sign(&cloud, &arguments, &input);
+        assert!(output.status.success(), "{}", describe(&output));
+        let signed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_signed(&signed, &cloud.secret);
+        let mut unsigned = signed;
+        unsigned.as_object_mut().unwrap().remove("hmac");
+        assert_eq!(unsigned, document.value(), "nothing else is changed");
+    }
+    assert_eq!(cloud.waiting(), Vec::<String>::new(), "without --submit nothing is submitted");
+}
+
+#[test]
+fn sign_refuses_what_it_cannot_sign() {
+    let cloud = Cloud::new();
+    let good = Doc::noop("to-sign").bytes();
+    let cases: [(&str, &[u8]); 5] = [
+        ("rubbish", b"rubbish"),
+        ("no object", b"[]"),
+        ("nothing", b""),
+        ("a duplicate key", b"{\"id\":\"a\",\"id\":\"b\"}"),
+        ("NaN", b"{\"a\":NaN}"),
+    ];
+    for (name, input) in cases {
+        let output = sign(&cloud, &[], input);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{name}: {}", describe(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{name}: {}", describe(&output));
+    }
+    let output = cloud.bridge(&["sign"]).arg(cloud.world().join("missing.json")).output().unwrap();
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("missing.json"),
+        "{}",
+        describe(&output)
+    );
+    let mut without = cloud.bridge(&["sign"]);
+    let file = cloud.world().join("good.json");
+    fs::write(&file, good).unwrap();
+    let output = without.arg(&file).env_remove("GPT_BRIDGE_HMAC_SECRET").output().unwrap();
+    assert_eq!(output.status.code(), Some(78), "{}", describe(&output));
+}
+
+#[test]
+fn sign_submits_to_a_running_bridge() {
+    let cloud = Cloud::new();
+    let bridge = Bridge::start(&cloud);
+    let document = Doc::write("submitted", "docs/submitted.txt", "x\n");
+    let output = sign(&cloud, &["--submit"], &document.bytes());
+    assert!(output.status.success(), "{}", describe(&output));
+    bridge.published(&results("submitted", 0));
+    bridge.emptied();
+    assert_eq!(cloud.text("docs/submitted.txt"), "x\n");
+    assert_eq!(names(&cloud.path("commands")), Vec::<String>::new(), "no temporary file is left");
+    bridge.stop();
+}
+
+#[test]
+fn smoke_passes_against_a_running_bridge_and_fails_without_one() {
+    let cloud = Cloud::new();
+    let bridge = Bridge::start(&cloud);
+    for _ in 0..2 {
+        let output = cloud.bridge(&["smoke"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", describe(&output));
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        for word in ["archive", "results", "integrity", "diff", "commit"] {
+            assert!(stdout.to_lowercase().contains(word), "{word} in\n{stdout}");
+        }
+    }
+    bridge.stop();
+    let output = cloud.bridge(&["smoke"]).output().unwrap();
+    assert_ne!(output.status.code(), Some(0), "{}", describe(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stderr).trim().lines().count(), 1, "{}", describe(&output));
+}
+
+#[test]
+fn demo_shows_every_outcome() {
+    let world = Cloud::empty();
+    let output = world.program(BINARY).arg("demo").env("TMPDIR", world.world()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", describe(&output));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let words = [
+        "bad_hmac",
+        "expired",
+        "path_escape",
+        "duplicate_id",
+        "archive/",
+        "dead_letter/",
+        "bridge: results ",
+        "bridge: DLQ bad_hmac",
+        "bridge: DLQ expired",
+        "bridge: DLQ path_escape",
+    ];
+    words.iter().for_each(|word| assert!(stdout.contains(word), "{word:?} in\n{stdout}"));
+    assert!(!stdout.contains('\u{1b}'), "no colour where no terminal is");
+    println!("{stdout}");
+}

@@ -1,0 +1,219 @@
+//! How outcomes reach the remote, and what the bridge does when the remote moves, goes away or is not there.
+
+use std::fs;
+
+use crate::harness::cloud::write;
+use crate::harness::git::{Commit, assert_sound, results, with_subject};
+use crate::harness::{Bridge, Cloud, Doc};
+
+fn all_published(ids: &[String], history: &[Commit]) -> bool {
+    ids.iter().all(|id| !with_subject(history, &results(id, 0)).is_empty())
+}
+
+fn assert_each_once(ids: &[String], history: &[Commit]) {
+    for id in ids {
+        assert_eq!(with_subject(history, &results(id, 0)).len(), 1, "one commit for {id}");
+    }
+}
+
+#[test]
+fn a_remote_that_others_move_on_loses_nothing() {
+    let cloud = Cloud::new();
+    let bridge = Bridge::start(&cloud);
+    let other = cloud.other_clone();
+    let (mut ids, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..10 {
+        for part in 0..3 {
+            let id = format!("round-{round}-{part}");
+            cloud.submit(&Doc::noop(&id));
+            ids.push(id);
+        }
+        let path = format!("theirs/{round}.txt");
+        theirs.push((cloud.push_from(&other, &[(&path, &format!("{round}\n"))]), path, format!("{round}\n")));
+    }
+    let history = bridge.history("all to be published", |history| all_published(&ids, history));
+    bridge.emptied();
+    assert_sound(&history);
+    assert_each_once(&ids, &history);
+    for (hash, path, _) in &theirs {
+        let commit =
+            history.iter().find(|commit| commit.hash == *hash).unwrap_or_else(|| panic!("{path}: {hash} is lost"));
+        assert_eq!(commit.files, std::slice::from_ref(path));
+    }
+    // Their files appear in the work tree, and nothing looks changed there.
+    for (_, path, content) in &theirs {
+        bridge.wait_for(path, || cloud.exists(path) && cloud.text(path) == *content);
+    }
+    bridge.status_becomes("");
+    assert_eq!(crate::harness::audit::verified(cloud.root()).len(), ids.len());
+    cloud.git(&["fsck", "--strict"]);
+    cloud.remote_git(&["fsck", "--strict"]);
+    bridge.stop();
+}
+
+#[test]
+fn a_remote_that_is_away_gets_everything_when_it_is_back() {
+    let cloud = Cloud::new();
+    let bridge = Bridge::start(&cloud);
+    bridge.run(&Doc::noop("before"));
+    let hidden = cloud.world().join("away.git");
+    fs::rename(cloud.remote(), &hidden).unwrap();
+    let ids: Vec<String> = (0..5).map(|number| format!("away-{number}")).collect();
+    for id in &ids {
+        cloud.submit(&Doc::write(id, &format!("docs/{id}.txt"), id));
+    }
+    // Publishing never holds up execution: they are executed, filed and committed here.
+    let local = bridge.local_history("all to be committed", |history| all_published(&ids, history));
+    assert_each_once(&ids, &local);
+    bridge.emptied();
+    fs::rename(&hidden, cloud.remote()).unwrap();
+    let history = bridge.history("all to be published", |history| all_published(&ids, history));
+    assert_each_once(&ids, &history);
+    assert_sound(&history);
+    assert_eq!(
+        history.iter().map(|commit| &commit.hash).collect::<Vec<_>>(),
+        local.iter().map(|commit| &commit.hash).collect::<Vec<_>>()
+    );
+    bridge.stop();
+}
+
+#[test]
+fn what_could_not_be_pushed_in_one_life_is_pushed_in_the_next() {
+    let cloud = Cloud::new();
+    let bridge = Bridge::start(&cloud);
+    let hidden = cloud.world().join("away.git");
+    fs::rename(cloud.remote(), &hidden).unwrap();
+    cloud.submit(&Doc::noop("unpushed"));
+    bridge.local_history("the commit", |history| all_published(&["unpushed".to_owned()], history));
+    bridge.kill();
+    fs::rename(&hidden, cloud.remote()).unwrap();
+    let bridge = Bridge::start(&cloud);
+    let history = bridge.published(&results("unpushed", 0));
+    assert_each_once(&["unpushed".to_owned()], &history);
+    bridge.stop();
+}
+
+#[test]
+fn a_command_that_someone_pushes_is_executed() {
+    let cloud = Cloud::new();
+    let bridge = Bridge::start(&cloud);
+    let other = cloud.other_clone();
+    let document = String::from_utf8(Doc::write("pushed", "docs/pushed.txt", "x\n").signed(&cloud.secret)).unwrap();
+    let hash = cloud.push_from(&other, &[("commands/pushed.json", &document)]);
+    let history = bridge.published(&results("pushed", 0));
+    bridge.emptied();
+    assert_eq!(cloud.read("archive/pushed.json"), document.as_bytes());
+    assert!(history.iter().any(|commit| commit.hash == hash), "their commit is intact");
+    assert_sound(&history);
+    // It stays filed: no later fetch brings the file back.
+    cloud.push_from(&other, &[("theirs.txt", "x")]);
+    bridge.wait_for("their file", || cloud.exists("theirs.txt"));
+    bridge.barrier();
+    assert_eq!(cloud.waiting(), Vec::<String>::new());
+    bridge.stop();
+}
+
+#[test]
+fn an_unborn_branch_is_born_with_the_first_command() {
+    let cloud = Cloud::unborn();
+    let bridge = Bridge::start(&cloud);
+    bridge.run(&Doc::noop("first-of-all"));
+    let history = cloud.published();
+    assert_each_once(&["first-of-all".to_owned()], &history);
+    assert_sound(&history);
+    bridge.run(&Doc::noop("second"));
+    bridge.stop();
+}
+
+#[test]
+fn without_a_remote_commits_stay_local() {
+    let cloud = Cloud::alone();
+    let bridge = Bridge::start(&cloud);
+    let ids = ["alone-1".to_owned(), "alone-2".to_owned()];
+    for id in &ids {
+        cloud.submit(&Doc::noop(id));
+    }
+    let history = bridge.local_history("both commits", |history| all_published(&ids, history));
+    bridge.emptied();
+    assert_each_once(&ids, &history);
+    assert_sound(&history);
+    bridge.stop();
+}
+
+#[test]
+fn a_rewritten_remote_is_never_forced_nor_followed() {
+    let cloud = Cloud::new();
+    let bridge = Bridge::start(&cloud);
+    bridge.run(&Doc::noop("rewritten-away"));
+    bridge.barrier();
+    // Someone throws the bridge's commits away.
+    let first = cloud.published()[0].hash.clone();
+    let other = cloud.other_clone();
+    cloud.git_at(&other, &["reset", "-q", "--hard", &first]);
+    write(&other.join("rewritten.txt"), "x");
+    cloud.git_at(&other, &["add", "."]);
+    cloud.git_at(&other, &["commit", "-q", "-m", "rewritten"]);
+    cloud.git_at(&other, &["push", "-q", "--force", "origin", "HEAD:main"]);
+    let rewritten = cloud.remote_git(&["rev-parse", "main"]);
+
+    cloud.submit(&Doc::noop("after"));
+    let history = bridge.local_history("the commit", |history| all_published(&["after".to_owned()], history));
+    bridge.wait_for("the bridge to say that it is degraded", || bridge.log().to_lowercase().contains("degraded"));
+    bridge.emptied();
+    assert_each_once(&["rewritten-away".to_owned(), "after".to_owned()], &history);
+    assert_eq!(cloud.remote_git(&["rev-parse", "main"]), rewritten);
+    assert!(!cloud.exists("rewritten.txt"), "the rewritten history is not followed");
+    assert_sound(&history);
+    bridge.stop();
+    assert_eq!(cloud.remote_git(&["rev-parse", "main"]), rewritten);
+}
+
+#[test]
+fn git_status_tells_the_truth_when_the_bridge_is_quiet() {
+    let cloud = Cloud::new();
+    let bridge = Bridge::start(&cloud);
+    for number in 0..5 {
+        bridge.run(&Doc::noop(&format!("status-{number}")));
+    }
+    bridge.status_becomes("");
+    cloud.write("README.md", "changed\n");
+    cloud.write("notes.txt", "new\n");
+    // A command's own change in CLOUD is a change like any other: it is not the bridge's to commit.
+    bridge.run(&Doc::write("writes", "docs/written.txt", "x\n"));
+    bridge.status_becomes(" M README.md\n?? docs/written.txt\n?? notes.txt");
+    bridge.stop();
+    assert_eq!(
+        cloud.git(&["status", "--porcelain", "--untracked-files=all"]),
+        " M README.md\n?? docs/written.txt\n?? notes.txt"
+    );
+}
+
+#[test]
+fn summaries_and_context_are_published_as_they_are_found() {
+    let cloud = Cloud::new();
+    let bridge = Bridge::start(&cloud);
+    cloud.write("summaries/today.md", "# today\n");
+    cloud.write("context/deep/notes.md", "notes\n");
+    let paths = ["context/deep/notes.md", "summaries/today.md"];
+    let history = bridge.history("both files", |history| {
+        paths.iter().all(|path| history.iter().any(|commit| commit.files.iter().any(|file| file == path)))
+    });
+    let summaries = history.iter().filter(|commit| commit.files.iter().any(|file| paths.contains(&file.as_str())));
+    summaries.for_each(|commit| assert_eq!(commit.subject, "bridge: summaries"));
+    assert_sound(&history);
+    assert_eq!(cloud.remote_git(&["show", "main:summaries/today.md"]), "# today");
+    bridge.stop();
+}
+
+#[test]
+fn locks_that_a_crash_left_in_git_do_not_wedge_the_next_start() {
+    let cloud = Cloud::new();
+    for lock in ["index.lock", "HEAD.lock", "packed-refs.lock", "refs/heads/main.lock"] {
+        fs::write(cloud.path(".git").join(lock), "").unwrap();
+    }
+    let bridge = Bridge::start(&cloud);
+    bridge.run(&Doc::noop("unwedged"));
+    bridge.status_becomes("");
+    assert_sound(&cloud.published());
+    bridge.stop();
+}

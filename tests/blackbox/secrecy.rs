@@ -1,0 +1,165 @@
+//! The secret is nowhere: not in a log, an artifact, an object of the repository, or any process's environment.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{TimeDelta, Utc};
+use serde_json::json;
+
+use crate::harness::cloud::set_mode;
+use crate::harness::document::sha256;
+use crate::harness::git::{outcomes, results, with_subject};
+use crate::harness::snapshot::files;
+use crate::harness::{Bridge, Cloud, Doc};
+
+/// A `git` that comes first in `PATH`, writes down what it was given, and goes on as the real one.
+fn spying_git(cloud: &Cloud) -> (PathBuf, PathBuf) {
+    let real = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|folder| folder.join("git"))
+        .find(|path| path.is_file())
+        .expect("git is in PATH");
+    let (folder, notes) = (cloud.world().join("bin"), cloud.world().join("notes"));
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(&notes).unwrap();
+    let script = format!(
+        "#!/bin/sh\n{{ env; echo \"ARGUMENTS $0 $*\"; }} > \"{}/$$\"\nexec \"{}\" \"$@\"\n",
+        notes.display(),
+        real.display()
+    );
+    fs::write(folder.join("git"), script).unwrap();
+    set_mode(&folder.join("git"), 0o755);
+    (folder, notes)
+}
+
+/// The forms in which a secret could give itself away.
+fn tells(secret: &str) -> Vec<Vec<u8>> {
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    vec![
+        secret.as_bytes().to_vec(),
+        secret.replace('/', "\\/").into_bytes(),
+        STANDARD.encode(secret).into_bytes(),
+        hex.into_bytes(),
+        sha256(secret.as_bytes()).into_bytes(),
+    ]
+}
+
+fn assert_clean(what: &str, bytes: &[u8], tells: &[Vec<u8>]) {
+    for tell in tells {
+        assert!(!bytes.windows(tell.len()).any(|window| window == tell), "{what} holds the secret");
+    }
+}
+
+/// Documents of every kind of end, some of which tempt the bridge to quote what it should not.
+fn every_kind(cloud: &Cloud, next: &str) -> Vec<Vec<u8>> {
+    let signed = |document: Doc| document.signed(&cloud.secret);
+    let plan = json!([{ "check": "exists", "path": "docs/nothing.txt" }]);
+    vec![
+        signed(Doc::noop("good")),
+        signed(Doc::write("writes", "docs/a.txt", "x")),
+        Doc::noop("by-next").signed(next),
+        signed(Doc::noop("fails").with("validationPlan", plan)),
+        signed(Doc::write("escapes", "../x", "x")),
+        signed(Doc::noop("expired").window(-600, -300)),
+        signed(Doc::noop("surprise").with("surprise", json!(1))),
+        signed(Doc::noop("good").with("nonce", json!("again"))),
+        Doc::noop("forged").signed("a-forgers-own-secret"),
+        Doc::noop("unsigned").bytes(),
+        b"rubbish".to_vec(),
+    ]
+}
+
+#[test]
+fn the_secret_appears_nowhere() {
+    let cloud = Cloud::new();
+    let next = format!("next+{:032x}/=", rand::random::<u128>());
+    let secrets: Vec<Vec<u8>> = [cloud.secret.as_str(), &next].into_iter().flat_map(tells).collect();
+    let (bin, notes) = spying_git(&cloud);
+    let bridge = Bridge::start_with(&cloud, |run| {
+        let path = std::env::var_os("PATH").unwrap();
+        let path = std::env::join_paths([bin.clone()].into_iter().chain(std::env::split_paths(&path))).unwrap();
+        let ends = (Utc::now() + TimeDelta::hours(1)).to_rfc3339();
+        run.env("PATH", path).env("GPT_BRIDGE_HMAC_SECRET_NEXT", &next).env("GPT_BRIDGE_HMAC_ROTATION_ENDS", ends);
+        run.env("RUST_LOG", "trace");
+    });
+    let documents = every_kind(&cloud, &next);
+    for (number, bytes) in documents.iter().enumerate() {
+        cloud.drop_file(&format!("{number}.json"), bytes);
+        bridge.history("one commit each", |history| outcomes(history).len() == number + 1);
+    }
+    assert_eq!(with_subject(&cloud.published(), &results("by-next", 0)).len(), 1);
+
+    let process = PathBuf::from(format!("/proc/{}", bridge.pid()));
+    for name in ["environ", "cmdline"] {
+        // A process that is not dumpable may refuse to show its environment, which will do as well.
+        if let Ok(bytes) = fs::read(process.join(name)) {
+            assert_clean(&format!("/proc/<pid>/{name}"), &bytes, &secrets);
+        }
+    }
+    let children = children_of(bridge.pid());
+    for child in &children {
+        assert_clean(
+            "a child's environment",
+            &fs::read(format!("/proc/{child}/environ")).unwrap_or_default(),
+            &secrets,
+        );
+    }
+    let log = bridge.log_path().to_owned();
+    bridge.stop();
+
+    assert_clean("the bridge's log", &fs::read(log).unwrap(), &secrets);
+    for root in [cloud.root().to_owned(), cloud.remote()] {
+        let all = files(&root);
+        assert!(all.len() > 20);
+        all.iter().for_each(|path| assert_clean(&path.display().to_string(), &fs::read(path).unwrap(), &secrets));
+        assert_clean("an object", &objects(&cloud, &root), &secrets);
+    }
+    let written = files(&notes);
+    assert!(!written.is_empty(), "the bridge ran no git that was in PATH");
+    written.iter().for_each(|path| {
+        let bytes = fs::read(path).unwrap();
+        assert_clean("a child's environment", &bytes, &secrets);
+        assert!(!String::from_utf8_lossy(&bytes).contains("GPT_BRIDGE_HMAC"), "a child is told of a secret's variable");
+    });
+}
+
+/// Every object of a repository, unpacked.
+fn objects(cloud: &Cloud, repository: &Path) -> Vec<u8> {
+    let mut git = cloud.program("git");
+    let output = git.arg("-C").arg(repository).args(["cat-file", "--batch-all-objects", "--batch"]).output().unwrap();
+    assert!(output.status.success() && output.stdout.len() > 1_000);
+    output.stdout
+}
+
+fn children_of(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn no_command_line_tool_prints_the_secret() {
+    let cloud = Cloud::new();
+    let secrets = tells(&cloud.secret);
+    let file = cloud.world().join("document.json");
+    fs::write(&file, Doc::noop("signed").bytes()).unwrap();
+    let file = file.to_str().unwrap();
+    let runs: [&[&str]; 6] = [
+        &["sign", file],
+        &["sign", "/nonexistent"],
+        &["init"],
+        &["smoke", "--nonsense"],
+        &["run", "--nonsense"],
+        &["--help"],
+    ];
+    for arguments in runs {
+        let output = cloud.bridge(arguments).output().unwrap();
+        assert_clean(&format!("the output of {arguments:?}"), &[output.stdout, output.stderr].concat(), &secrets);
+    }
+    // A secret that is refused is not quoted either.
+    let short = "too-short-15-by";
+    let output = cloud.bridge(&["run"]).env("GPT_BRIDGE_HMAC_SECRET", OsStr::new(short)).output().unwrap();
+    assert_clean("the refusal", &[output.stdout, output.stderr].concat(), &tells(short));
+}
