@@ -203,6 +203,12 @@ impl RawTarget {
             let key = ["targets", name, "deny"];
             return Err(checker.wrong(&key, "an empty glob", checker.words(&key)));
         }
+        for glob in &self.deny {
+            if let Err(error) = executor::policy::parse_glob(glob) {
+                let key = ["targets", name, "deny"];
+                return Err(checker.wrong(&key, &format!("{glob:?} ({})", error.kind()), checker.words(&key)));
+            }
+        }
         let (raw, default) = (&self.limits, Limits::default());
         let limits = Limits {
             max_files_changed: checker.whole(

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::cloud::write;
+use crate::harness::cloud::{set_mode, write};
 use crate::harness::git::{Commit, assert_sound, results, with_subject};
 use crate::harness::{Bridge, Cloud, Doc};
 
@@ -74,6 +74,27 @@ fn a_remote_that_is_away_gets_everything_when_it_is_back() {
         history.iter().map(|commit| &commit.hash).collect::<Vec<_>>(),
         local.iter().map(|commit| &commit.hash).collect::<Vec<_>>()
     );
+    bridge.stop();
+}
+
+#[test]
+fn a_remote_that_refuses_gets_everything_when_it_relents() {
+    let cloud = Cloud::new();
+    let hook = cloud.remote().join("hooks/pre-receive");
+    write(&hook, "#!/bin/sh\necho 'closed today' >&2\nexit 1\n");
+    set_mode(&hook, 0o755);
+    let bridge = Bridge::start(&cloud);
+    let ids: Vec<String> = (0..3).map(|number| format!("refused-{number}")).collect();
+    for id in &ids {
+        cloud.submit(&Doc::noop(id));
+    }
+    bridge.local_history("all to be committed", |history| all_published(&ids, history));
+    bridge.emptied();
+    assert_eq!(cloud.published().len(), 1, "the remote refuses");
+    fs::remove_file(&hook).unwrap();
+    let history = bridge.history("all to be published", |history| all_published(&ids, history));
+    assert_each_once(&ids, &history);
+    assert_sound(&history);
     bridge.stop();
 }
 
@@ -195,9 +216,9 @@ fn summaries_and_context_are_published_as_they_are_found() {
     cloud.write("summaries/today.md", "# today\n");
     cloud.write("context/deep/notes.md", "notes\n");
     let paths = ["context/deep/notes.md", "summaries/today.md"];
-    let history = bridge.history("both files", |history| {
-        paths.iter().all(|path| history.iter().any(|commit| commit.files.iter().any(|file| file == path)))
-    });
+    let published = |path: &str| cloud.git_succeeds(&cloud.remote(), &["cat-file", "-e", &format!("main:{path}")]);
+    bridge.wait_for("both files in the remote", || paths.iter().all(|path| published(path)));
+    let history = cloud.published();
     let summaries = history.iter().filter(|commit| commit.files.iter().any(|file| paths.contains(&file.as_str())));
     summaries.for_each(|commit| assert_eq!(commit.subject, "bridge: summaries"));
     assert_sound(&history);

@@ -152,9 +152,15 @@ fn judged(outcome: &Outcome) -> Judged<'_> {
     match outcome {
         Outcome::Rejected(Rejected { rejection, .. }) => match &rejection.content {
             Content::NotRegular { bytes, .. } => Judged::NotRegular(bytes),
-            _ => Judged::File(rejection.input_sha256),
+            Content::Document(bytes) => {
+                Judged::File { sha256: rejection.input_sha256, length: Some(bytes.len() as u64) }
+            }
+            Content::TooLarge { size, .. } => Judged::File { sha256: rejection.input_sha256, length: Some(*size) },
         },
-        other => Judged::File(input(other)),
+        Outcome::Executed(executed) => {
+            Judged::File { sha256: executed.command.input_sha256(), length: Some(executed.command.raw().len() as u64) }
+        }
+        Outcome::Redelivered(redelivered) => Judged::File { sha256: redelivered.input_sha256, length: None },
     }
 }
 

@@ -17,8 +17,13 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// What was judged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Judged<'a> {
-    /// A regular file whose bytes hash so.
-    File(Sha256),
+    /// A regular file.
+    File {
+        /// The hash of its bytes.
+        sha256: Sha256,
+        /// How many they were, where that is known.
+        length: Option<u64>,
+    },
     /// A link with this target, or anything else that is no regular file.
     NotRegular(&'a [u8]),
 }
@@ -45,7 +50,7 @@ pub(crate) fn remove(commands: &Dir, name: &OsStr, judged: Judged<'_>) -> io::Re
         other => other?.file_type(),
     };
     match judged {
-        Judged::File(digest) if kind.is_file() && hash(commands, name)? == Some(digest) => {}
+        Judged::File { sha256, length } if kind.is_file() && is_still(commands, name, sha256, length)? => {}
         Judged::NotRegular(_) if kind.is_dir() => {
             return match commands.remove_dir(name) {
                 Ok(()) => Ok(Left::Gone),
@@ -65,16 +70,38 @@ pub(crate) fn remove(commands: &Dir, name: &OsStr, judged: Judged<'_>) -> io::Re
     Ok(Left::Gone)
 }
 
+/// Whether the regular file `name` still holds the judged bytes. White space behind them says nothing new: a producer
+/// that writes a document and its last line break one after the other may have been read in between.
+fn is_still(commands: &Dir, name: &OsStr, sha256: Sha256, length: Option<u64>) -> io::Result<bool> {
+    let Some(length) = length else { return Ok(hash(commands, name)? == Some(sha256)) };
+    let mut file = files::open_file(commands, name, false)?;
+    if !file.metadata()?.is_file() || hash_of(&mut io::Read::by_ref(&mut file).take(length))? != sha256 {
+        return Ok(false);
+    }
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(true),
+            length if chunk.get(..length).unwrap_or_default().iter().all(|byte| b" \t\r\n".contains(byte)) => {}
+            _ => return Ok(false),
+        }
+    }
+}
+
 /// The hash of the regular file `name`; `None` where it is none.
 pub(crate) fn hash(commands: &Dir, name: &OsStr) -> io::Result<Option<Sha256>> {
     let mut file = files::open_file(commands, name, false)?;
     if !file.metadata()?.is_file() {
         return Ok(None);
     }
+    hash_of(&mut file).map(Some)
+}
+
+fn hash_of(reader: &mut impl io::Read) -> io::Result<Sha256> {
     let (mut hasher, mut chunk) = (Hasher::default(), vec![0; CHUNK_BYTES]);
     loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(Some(hasher.finish())),
+        match reader.read(&mut chunk)? {
+            0 => return Ok(hasher.finish()),
             length => hasher.update(chunk.get(..length).unwrap_or_default()),
         }
     }

@@ -386,6 +386,21 @@ fn a_batch_goes_on_where_it_stood_and_a_link_is_never_followed() {
 }
 
 #[test]
+fn a_line_break_that_comes_late_is_no_other_document() {
+    let mut bench = Bench::new(64, 256);
+    let command = bench.put("a", "1");
+    let late = [command.raw().as_ref(), b" \r\n".as_slice()].concat();
+    fs::write(bench.path("commands/a.json"), late).unwrap();
+    bench.file(vec![executed(&command, None)]);
+    assert!(!bench.path("commands/a.json").exists());
+    let command = bench.put("b", "2");
+    let more = [command.raw().as_ref(), b"\n{}".as_slice()].concat();
+    fs::write(bench.path("commands/b.json"), more).unwrap();
+    bench.file(vec![executed(&command, None)]);
+    assert!(bench.path("commands/b.json").exists(), "what is more than white space is judged anew");
+}
+
+#[test]
 fn signed_artifacts_are_not_replaced_when_the_log_was_lost() {
     let mut bench = Bench::new(64, 256);
     let first = bench.put("a", "1");

@@ -1,6 +1,6 @@
 //! Policy: what the target and the command itself allow, judged on the document alone. It never looks at a file.
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use protocol::command::{Action, Check, Command, Expect, FileMode, Op};
 use protocol::path::{RelativePath, fold};
 use protocol::reason::{Reason, Stage, Verdict};
@@ -108,6 +108,15 @@ pub struct Permitted {
     pub max_runtime_ms: u64,
 }
 
+/// Reads a `deny` glob: without regard to case, and as the folder where it ends in a slash.
+///
+/// # Errors
+/// When it does not parse.
+pub fn parse_glob(glob: &str) -> Result<Glob, globset::Error> {
+    // A trailing slash says "folder" in many glob dialects; ancestors are matched here without one.
+    GlobBuilder::new(&fold(glob.trim_end_matches('/'))).case_insensitive(true).build()
+}
+
 impl Policy {
     /// Prepares a target's rules.
     ///
@@ -117,10 +126,7 @@ impl Policy {
         let fault = |glob: &str, source| ConfigError::Glob { target: name.to_owned(), glob: glob.to_owned(), source };
         let mut set = GlobSetBuilder::new();
         for glob in &config.deny {
-            // A trailing slash says "folder" in many glob dialects; ancestors are matched here without one.
-            let folded = fold(glob.trim_end_matches('/'));
-            let parsed = GlobBuilder::new(&folded).case_insensitive(true).build();
-            set.add(parsed.map_err(|source| fault(glob, source))?);
+            set.add(parse_glob(glob).map_err(|source| fault(glob, source))?);
         }
         let deny = set.build().map_err(|source| fault("(all together)", source))?;
         Ok(Self {

@@ -32,8 +32,20 @@ pub const MAX_CHECKS: usize = 1_000;
 pub const MAX_ANNOTATIONS_BYTES: usize = 16 * 1024;
 
 const FIELDS: &[&str] = &[
-    "schemaVersion", "id", "issued_at", "expires_at", "nonce", "target", "action", "patchType", "payload",
-    "validationPlan", "allowedActions", "constraints", "annotations", "hmac",
+    "schemaVersion",
+    "id",
+    "issued_at",
+    "expires_at",
+    "nonce",
+    "target",
+    "action",
+    "patchType",
+    "payload",
+    "validationPlan",
+    "allowedActions",
+    "constraints",
+    "annotations",
+    "hmac",
 ];
 
 /// A document that is one strict JSON object; nothing else is known of it.
@@ -91,15 +103,19 @@ impl Document {
         let bad = |detail: &str| Verdict::new(Stage::Hmac, Reason::BadHmac, detail);
         let signature = match self.object.get("hmac") {
             Some(Value::String(signature)) => signature,
-            Some(_) => return Err((self, bad("/hmac: must be a string: base64 of the HMAC-SHA256 of the canonical form"))),
+            Some(_) => {
+                return Err((self, bad("/hmac: must be a string: base64 of the HMAC-SHA256 of the canonical form")));
+            }
             None => return Err((self, bad("/hmac: required field is missing; the document is not signed"))),
         };
         match keyring.verify(canonical::object_without(&self.object, "hmac").as_bytes(), signature, now) {
             Some(secret) => Ok(Authentic { document: self, secret }),
             None => Err((
                 self,
-                bad("/hmac: no accepted secret signs this document so; sign the canonical form (sorted keys, no white space, \
-                     ASCII escapes) of the document without its hmac, with the secret's exact bytes as the key"),
+                bad(
+                    "/hmac: no accepted secret signs this document so; sign the canonical form (sorted keys, no white space, \
+                     ASCII escapes) of the document without its hmac, with the secret's exact bytes as the key",
+                ),
             )),
         }
     }
@@ -240,7 +256,11 @@ impl Command {
         let version = fields.string("schemaVersion")?;
         if version != SCHEMA_VERSION {
             let found = quote(version);
-            return Err(refuse(Reason::UnsupportedVersion, "/schemaVersion", &format!("must be \"{SCHEMA_VERSION}\", found {found}")));
+            return Err(refuse(
+                Reason::UnsupportedVersion,
+                "/schemaVersion",
+                &format!("must be \"{SCHEMA_VERSION}\", found {found}"),
+            ));
         }
         fields.only(FIELDS)?;
         let id = CommandId::parse(fields.string("id")?).map_err(|error| fault("/id", error))?;
@@ -252,11 +272,19 @@ impl Command {
         let nonce = fields.string("nonce")?.to_owned();
         let action = fields.string("action")?;
         if action != ACTION {
-            return Err(refuse(Reason::UnknownAction, "/action", &format!("must be \"{ACTION}\", found {}", quote(action))));
+            return Err(refuse(
+                Reason::UnknownAction,
+                "/action",
+                &format!("must be \"{ACTION}\", found {}", quote(action)),
+            ));
         }
         let patch_type = fields.string("patchType")?;
         let patch_type = PatchType::parse(patch_type).ok_or_else(|| {
-            refuse(Reason::UnknownPatchType, "/patchType", &format!("must be ops, unified or hybrid, found {}", quote(patch_type)))
+            refuse(
+                Reason::UnknownPatchType,
+                "/patchType",
+                &format!("must be ops, unified or hybrid, found {}", quote(patch_type)),
+            )
         })?;
         let target = fields.string("target")?;
         if !is_target(target) {
@@ -290,7 +318,10 @@ fn instant<'a>(fields: &Fields<'a>, key: &str) -> Result<(&'a str, DateTime<Utc>
     let text = fields.string(key)?;
     let instant = parse_rfc3339(text).ok_or_else(|| {
         let found = quote(text);
-        fault(&fields.at(key), format!("must be an RFC 3339 instant with an offset such as 2025-08-09T06:24:51Z, found {found}"))
+        fault(
+            &fields.at(key),
+            format!("must be an RFC 3339 instant with an offset such as 2025-08-09T06:24:51Z, found {found}"),
+        )
     })?;
     Ok((text, instant))
 }
@@ -316,7 +347,10 @@ fn annotations(fields: &Fields<'_>) -> Result<(), Verdict> {
     }
     let length = canonical::to_canonical(value).len();
     if length > MAX_ANNOTATIONS_BYTES {
-        return Err(fault("/annotations", format!("is {length} bytes long in canonical form; at most {MAX_ANNOTATIONS_BYTES} are allowed")));
+        return Err(fault(
+            "/annotations",
+            format!("is {length} bytes long in canonical form; at most {MAX_ANNOTATIONS_BYTES} are allowed"),
+        ));
     }
     Ok(())
 }
@@ -327,7 +361,10 @@ fn validation_plan(fields: &Fields<'_>) -> Result<Vec<Check>, Verdict> {
     }
     let checks = fields.array("validationPlan")?;
     if checks.len() > MAX_CHECKS {
-        return Err(fault("/validationPlan", format!("holds {} checks; at most {MAX_CHECKS} are allowed", checks.len())));
+        return Err(fault(
+            "/validationPlan",
+            format!("holds {} checks; at most {MAX_CHECKS} are allowed", checks.len()),
+        ));
     }
     checks.iter().enumerate().map(|(number, value)| Check::read(&format!("/validationPlan/{number}"), value)).collect()
 }
@@ -337,8 +374,9 @@ fn allowed_actions(fields: &Fields<'_>) -> Result<Vec<Action>, Verdict> {
     for (number, value) in fields.array("allowedActions")?.iter().enumerate() {
         let pointer = format!("/allowedActions/{number}");
         let name = string_value(&pointer, value)?;
-        let action = Action::parse(name)
-            .ok_or_else(|| fault(&pointer, format!("must be writeFile, moveFile or deleteFile, found {}", quote(name))))?;
+        let action = Action::parse(name).ok_or_else(|| {
+            fault(&pointer, format!("must be writeFile, moveFile or deleteFile, found {}", quote(name)))
+        })?;
         if !actions.contains(&action) {
             actions.push(action);
         }
@@ -358,4 +396,3 @@ fn constraints(fields: &Fields<'_>) -> Result<Constraints, Verdict> {
         max_bytes_written: fields.optional_whole("maxBytesWritten", 0)?,
     })
 }
-

@@ -88,7 +88,9 @@ pub struct Keyring {
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyring").field("rotation_ends", &self.next.as_ref().map(|(_, ends)| ends)).finish_non_exhaustive()
+        f.debug_struct("Keyring")
+            .field("rotation_ends", &self.next.as_ref().map(|(_, ends)| ends))
+            .finish_non_exhaustive()
     }
 }
 
@@ -149,7 +151,11 @@ mod tests {
         assert_eq!(signature, "HHb7uTDTqosWM3KPriEsaMpopnUrsxm5i+b+F+hs9bg=");
         assert_eq!(keyring.verify(br#"{"a":1}"#, &signature, Utc::now()), Some(SecretSlot::Current));
         assert_eq!(keyring.verify(br#"{"a":2}"#, &signature, Utc::now()), None);
-        assert_eq!(keyring.verify(br#"{"a":1}"#, signature.trim_end_matches('='), Utc::now()), None, "padding is required");
+        assert_eq!(
+            keyring.verify(br#"{"a":1}"#, signature.trim_end_matches('='), Utc::now()),
+            None,
+            "padding is required"
+        );
         assert_eq!(keyring.verify(br#"{"a":1}"#, &format!("{signature}\n"), Utc::now()), None);
     }
 

@@ -81,6 +81,7 @@ impl Drop for Scratch {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the test unpacks its data with the tar program")]
 #[test]
 fn json_test_suite() {
     let Some(folder) = corpora() else { return };

@@ -39,6 +39,7 @@ struct Python {
 }
 
 impl Python {
+    #[expect(clippy::disallowed_methods, reason = "the test's peer is a python3 of its own")]
     fn start() -> Option<Self> {
         let spawned = Command::new("python3").args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = match spawned {

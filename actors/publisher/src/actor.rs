@@ -247,7 +247,7 @@ impl Publisher {
         match done {
             Done::Committed(result, rest) => {
                 self.queue.put_back(rest);
-                self.noted(result.map(|settled| self.status.add_committed(settled as u64)));
+                self.noted(result.map(|settled| self.status.add_committed(settled.committed)));
             }
             Done::Recovered(result) => {
                 if result.is_err() {
@@ -460,7 +460,11 @@ impl Publisher {
     fn finish_stop(&mut self, now: Instant) {
         let uncommitted = self.queue.len() as u64;
         let busy = self.working || !matches!(self.round, Round::Idle);
-        let waiting = uncommitted > 0 || self.queue.is_behind() || self.view.recovering || self.core.is_none() || self.scan_at.is_none();
+        let waiting = uncommitted > 0
+            || self.queue.is_behind()
+            || self.view.recovering
+            || self.core.is_none()
+            || self.scan_at.is_none();
         let local = self.kind.is_none() || self.trouble.is_some();
         let index = self.index.due().is_some() && self.trouble.is_none();
         let Some(stop) = &mut self.stop else { return };

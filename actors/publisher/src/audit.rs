@@ -111,7 +111,9 @@ mod tests {
     use super::*;
 
     fn line(id: &str, result: &str, exit: &str, sha: &str) -> String {
-        format!("{{\"id\":{id},\"result\":\"{result}\",\"exit\":{exit},\"input_sha256\":\"{sha}\",\"prev\":\"p\",\"hash\":\"h\"}}\n")
+        format!(
+            "{{\"id\":{id},\"result\":\"{result}\",\"exit\":{exit},\"input_sha256\":\"{sha}\",\"prev\":\"p\",\"hash\":\"h\"}}\n"
+        )
     }
 
     fn letters() -> DeadLetters {

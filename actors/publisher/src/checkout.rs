@@ -159,7 +159,9 @@ mod tests {
         for good in ["a", "src/a", "commands/x.json", "summaries/a", "results/a", ".gitignore", "logsx/a"] {
             assert!(may_check_out(good.as_bytes()), "{good}");
         }
-        for bad in ["logs/bridge.log", "meta/retries.json", ".git/config", "a/.GIT/hooks/x", "../a", "a//b", ".bridge.lock"] {
+        for bad in
+            ["logs/bridge.log", "meta/retries.json", ".git/config", "a/.GIT/hooks/x", "../a", "a//b", ".bridge.lock"]
+        {
             assert!(!may_check_out(bad.as_bytes()), "{bad}");
         }
     }

@@ -31,6 +31,15 @@ pub(crate) const LOG_PATH: &str = "logs/bridge.log";
 /// How many recovered lines are remembered at least, to know them again when their message comes late.
 const REMEMBERED: usize = 100_000;
 
+/// How much of a batch is done with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Items, from the first on, that have their commits.
+    pub items: usize,
+    /// Of those, the ones that got it just now; the others had it from a recovery.
+    pub committed: u64,
+}
+
 /// A repository that is being published.
 pub struct Core {
     pub(crate) config: PublisherConfig,
@@ -160,17 +169,17 @@ impl Core {
     ///
     /// # Errors
     /// When nothing of the batch was committed.
-    pub fn commit(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<usize, WorkError> {
+    pub fn commit(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
         self.sync_head()?;
         if self.recovery.is_some() {
-            return Ok(0);
+            return Ok(Settled::default());
         }
         let before = (self.log.clone(), self.last_hash.clone());
         let settled = self.commit_all(batch, now);
         match settled {
             Ok(settled) => {
                 // The commits stand: what fails now must not make them be made again.
-                if let Err(error) = self.settle_retries(batch.iter().take(settled)) {
+                if let Err(error) = self.settle_retries(batch.iter().take(settled.items)) {
                     tracing::warn!(%error, "the retries index is written later");
                 }
                 Ok(settled)
@@ -183,9 +192,10 @@ impl Core {
         }
     }
 
-    fn commit_all(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<usize, WorkError> {
+    fn commit_all(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
         let mut tip = self.head;
-        let (mut settled, mut made) = (0, 0);
+        let mut settled = Settled::default();
+        let mut made = 0;
         let mut gap = false;
         for item in batch {
             if !self.knows(&item.audit_line) {
@@ -199,8 +209,9 @@ impl Core {
                 }
                 tip = Some(self.one(item, tip, now)?);
                 made += 1;
+                settled.committed += 1;
             }
-            settled += 1;
+            settled.items += 1;
         }
         self.publish(tip, made, now)?;
         if gap {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 /// A temporary file's name starts so: hidden, and known as ours.
@@ -100,10 +102,9 @@ impl Root {
             Err(error) => return Err(error.into()),
         };
         Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Found::File {
-                size: u64::try_from(stat.st_size).unwrap_or(0),
-                executable: stat.st_mode & 0o100 != 0,
-            },
+            FileType::RegularFile => {
+                Found::File { size: u64::try_from(stat.st_size).unwrap_or(0), executable: stat.st_mode & 0o100 != 0 }
+            }
             FileType::Symlink => Found::Link(readlinkat(&parent, name, Vec::new())?.into_bytes()),
             _ => Found::Other,
         })
@@ -204,9 +205,9 @@ impl Root {
     /// # Errors
     /// When a folder cannot be read.
     pub fn list(&self, folder: &str, limit: usize) -> std::io::Result<Option<Vec<Listed>>> {
-        let top = Path::new(folder).iter().try_fold(self.top.try_clone()?, |at, part| {
-            openat(&at, part, NOFOLLOW_FOLDER, Mode::empty())
-        });
+        let top = Path::new(folder)
+            .iter()
+            .try_fold(self.top.try_clone()?, |at, part| openat(&at, part, NOFOLLOW_FOLDER, Mode::empty()));
         let top = match top {
             Ok(top) => top,
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => return Ok(None),
@@ -250,7 +251,11 @@ impl Root {
 
 #[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
 fn stamp(stat: &rustix::fs::Stat) -> (u64, i128, u64) {
-    (stat.st_size as u64, i128::from(stat.st_mtime as i64) * 1_000_000_000 + stat.st_mtime_nsec as i128, stat.st_ino as u64)
+    (
+        stat.st_size as u64,
+        i128::from(stat.st_mtime as i64) * 1_000_000_000 + stat.st_mtime_nsec as i128,
+        stat.st_ino as u64,
+    )
 }
 
 fn temporary_name() -> String {

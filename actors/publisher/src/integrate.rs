@@ -174,7 +174,8 @@ impl Core {
         match base {
             None => {
                 let Some(tracked) = tracked else { return Ok(()) };
-                let base = if self.is_ancestor(tracked, head)? { Some(tracked) } else { self.merge_base(head, tracked)? };
+                let base =
+                    if self.is_ancestor(tracked, head)? { Some(tracked) } else { self.merge_base(head, tracked)? };
                 if let Some(base) = base {
                     refs::set(self.store.repo(), BASE, base, &self.signature(now))?;
                 }

@@ -136,8 +136,12 @@ fn settle_clashes(
     prefix: &[u8],
     ours_wins: &dyn Fn(&[u8]) -> bool,
 ) -> Result<(), MergeError> {
-    let clashes: Vec<Vec<u8>> =
-        merged.keys().filter_map(|name| name.strip_suffix(b"/")).filter(|name| merged.contains_key(*name)).map(<[u8]>::to_vec).collect();
+    let clashes: Vec<Vec<u8>> = merged
+        .keys()
+        .filter_map(|name| name.strip_suffix(b"/"))
+        .filter(|name| merged.contains_key(*name))
+        .map(<[u8]>::to_vec)
+        .collect();
     for name in clashes {
         let path = [prefix, name.as_slice()].concat();
         if !ours_wins(&path) {
@@ -191,7 +195,8 @@ mod tests {
             let id = memory.put_tree(b"", serialize(raw.iter().map(|(n, l)| (n.as_slice(), *l)))).unwrap();
             root.insert(format!("{top}/").into_bytes(), Leaf { mode: FOLDER, id });
         }
-        (!root.is_empty()).then(|| memory.put_tree(b"", serialize(root.iter().map(|(n, l)| (n.as_slice(), *l)))).unwrap())
+        (!root.is_empty())
+            .then(|| memory.put_tree(b"", serialize(root.iter().map(|(n, l)| (n.as_slice(), *l)))).unwrap())
     }
 
     fn words(memory: &Memory, tree: Option<ObjectId>) -> String {

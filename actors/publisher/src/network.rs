@@ -41,8 +41,16 @@ pub struct RemoteKind {
 pub fn fetch(git: &Git, remote: &str, branch: &str) -> Fetched {
     let refspec = format!("+refs/heads/{branch}:{UPSTREAM}");
     let args = [
-        "fetch", "--quiet", "--no-tags", "--no-auto-maintenance", "--no-write-fetch-head", "--no-prune",
-        "--no-recurse-submodules", "--", remote, &refspec,
+        "fetch",
+        "--quiet",
+        "--no-tags",
+        "--no-auto-maintenance",
+        "--no-write-fetch-head",
+        "--no-prune",
+        "--no-recurse-submodules",
+        "--",
+        remote,
+        &refspec,
     ];
     match git.run(&args, None) {
         Err(error) => Fetched::Failed(error),
@@ -142,10 +150,20 @@ mod tests {
 
     #[test]
     fn github_is_told_by_its_host_alone() {
-        for yes in ["https://github.com/a/b", "https://me:t@github.com/a/b", "git@github.com:a/b.git", "ssh://git@github.com:22/a"] {
+        for yes in [
+            "https://github.com/a/b",
+            "https://me:t@github.com/a/b",
+            "git@github.com:a/b.git",
+            "ssh://git@github.com:22/a",
+        ] {
             assert!(is_github(yes), "{yes}");
         }
-        for no in ["/srv/github.com/a", "https://example.org/github.com", "git@gitlab.com:github.com/a", "https://notgithub.com/a"] {
+        for no in [
+            "/srv/github.com/a",
+            "https://example.org/github.com",
+            "git@gitlab.com:github.com/a",
+            "https://notgithub.com/a",
+        ] {
             assert!(!is_github(no), "{no}");
         }
     }

@@ -112,7 +112,12 @@ impl Core {
     ///
     /// # Errors
     /// When the repository is not fit, or the disk refuses.
-    pub fn open(config: PublisherConfig, cancel: Arc<AtomicBool>, first: bool, now: DateTime<Utc>) -> Result<Self, WorkError> {
+    pub fn open(
+        config: PublisherConfig,
+        cancel: Arc<AtomicBool>,
+        first: bool,
+        now: DateTime<Utc>,
+    ) -> Result<Self, WorkError> {
         let repo = open_repository(&config.cloud)?;
         let cloud = existing(&config.cloud)?;
         let git = Git::new(&cloud, config.git_time_limit, cancel);

@@ -85,7 +85,8 @@ impl Packer {
     /// # Errors
     /// When hashing or compressing fails, which they do not for bytes in memory.
     pub fn add(&mut self, kind: Kind, path: Option<&[u8]>, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
-        let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, kind, &bytes).map_err(|e| WorkError::object("new", e))?;
+        let id =
+            gix::objs::compute_hash(gix::hash::Kind::Sha1, kind, &bytes).map_err(|e| WorkError::object("new", e))?;
         if self.records.contains_key(&id) {
             return Ok(id);
         }
@@ -215,9 +216,9 @@ fn size_varint(mut size: usize, out: &mut Vec<u8>) {
 
 /// `new` as the head and tail of `old` around what lies between; nothing where that saves too little.
 fn delta(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
-    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let head = common_head(old, new);
     let room = old.len().min(new.len()) - head;
-    let tail = old.iter().rev().zip(new.iter().rev()).take(room).take_while(|(a, b)| a == b).count();
+    let tail = common_tail(old, new, room);
     if (head + tail) * 2 < new.len() || old.is_empty() {
         return None;
     }
@@ -231,6 +232,22 @@ fn delta(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     }
     copy(old.len() - tail, tail, &mut out);
     Some(out)
+}
+
+/// Bytes that are compared at once.
+const STRIDE: usize = 4096;
+
+fn common_head(old: &[u8], new: &[u8]) -> usize {
+    let whole = old.chunks_exact(STRIDE).zip(new.chunks_exact(STRIDE)).take_while(|(a, b)| a == b).count() * STRIDE;
+    let rest = old.iter().zip(new).skip(whole).take_while(|(a, b)| a == b).count();
+    whole + rest
+}
+
+fn common_tail(old: &[u8], new: &[u8], room: usize) -> usize {
+    let pairs = old.rchunks_exact(STRIDE).zip(new.rchunks_exact(STRIDE)).take(room / STRIDE);
+    let whole = pairs.take_while(|(a, b)| a == b).count() * STRIDE;
+    let bytes = old.iter().rev().zip(new.iter().rev()).take(room).skip(whole);
+    whole + bytes.take_while(|(a, b)| a == b).count()
 }
 
 fn copy(mut from: usize, mut length: usize, out: &mut Vec<u8>) {

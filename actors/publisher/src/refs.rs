@@ -83,7 +83,8 @@ fn edit(
     let full = FullName::try_from(name).map_err(|e| error(name)(e.to_string()))?;
     let log = LogChange { mode: RefLog::AndReference, force_create_reflog: false, message: why.into() };
     let change = Change::Update { log, expected, new: Target::Object(new) };
-    let signature = gix::actor::SignatureRef::from_bytes(signature.as_bytes()).map_err(|e| error(name)(e.to_string()))?;
+    let signature =
+        gix::actor::SignatureRef::from_bytes(signature.as_bytes()).map_err(|e| error(name)(e.to_string()))?;
     repo.edit_references_as([RefEdit { change, name: full, deref: false }], Some(signature))
         .map_err(|e| error(name)(e.to_string()))?;
     Ok(())

@@ -1,8 +1,7 @@
 //! The paths that the bridge's own commits may hold: beneath the eight published folders and nowhere else.
 
 /// The folders that are published. Nothing outside them is ever put into a commit by the bridge.
-pub const SAFE: [&str; 8] =
-    ["archive", "context", "dead_letter", "diffs", "logs", "meta", "results", "summaries"];
+pub const SAFE: [&str; 8] = ["archive", "context", "dead_letter", "diffs", "logs", "meta", "results", "summaries"];
 
 /// The executor's recovery state: beneath `meta/`, and yet never published.
 const JOURNAL: &str = "meta/journal";
@@ -79,9 +78,22 @@ mod tests {
             assert_eq!(SafePath::parse(good).unwrap().as_str(), good);
         }
         for bad in [
-            "", "results", "results/", "/results/a", "commands/a.json", "src/a", "results/../src/a", "results/./a",
-            "results//a", "meta/journal/1", "meta/journal", "results/.git/config", "results/.GIT/x", ".git/config",
-            "results/a\0b", "Results/a",
+            "",
+            "results",
+            "results/",
+            "/results/a",
+            "commands/a.json",
+            "src/a",
+            "results/../src/a",
+            "results/./a",
+            "results//a",
+            "meta/journal/1",
+            "meta/journal",
+            "results/.git/config",
+            "results/.GIT/x",
+            ".git/config",
+            "results/a\0b",
+            "Results/a",
         ] {
             assert_eq!(SafePath::parse(bad), Err(UnsafePath { path: bad.to_owned() }), "{bad:?}");
         }

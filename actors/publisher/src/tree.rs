@@ -99,7 +99,12 @@ fn parse_entry(bytes: &[u8]) -> Option<(Named, &[u8])> {
 pub fn serialize<'a>(entries: impl Iterator<Item = (&'a [u8], Leaf)>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (key, leaf) in entries {
-        bytes.extend_from_slice(format!("{:o} ", leaf.mode).as_bytes());
+        // Folders are written whole again and again: the usual modes cost no formatting.
+        match leaf.mode {
+            FILE => bytes.extend_from_slice(b"100644 "),
+            FOLDER => bytes.extend_from_slice(b"40000 "),
+            mode => bytes.extend_from_slice(format!("{mode:o} ").as_bytes()),
+        }
         bytes.extend_from_slice(key.strip_suffix(b"/").unwrap_or(key));
         bytes.push(0);
         bytes.extend_from_slice(leaf.id.as_slice());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use gix::ObjectId;
 
-use crate::core::Core;
+use crate::core::{Core, Settled};
 use crate::error::WorkError;
 use crate::integrate::Integrated;
 use crate::network::RemoteKind;
@@ -41,7 +41,7 @@ pub enum Task {
 #[derive(Debug)]
 pub enum Done {
     /// So many of the batch are settled; the rest comes back.
-    Committed(Result<usize, WorkError>, Vec<Pending>),
+    Committed(Result<Settled, WorkError>, Vec<Pending>),
     /// So many lines got their commits.
     Recovered(Result<u64, WorkError>),
     /// How the branch stands to the remote's.
@@ -86,7 +86,8 @@ impl Task {
         match self {
             Self::Commit(mut batch) => {
                 let settled = core.commit(&batch, now);
-                batch.drain(..settled.as_ref().copied().unwrap_or(0).min(batch.len()));
+                let items = settled.as_ref().map_or(0, |settled| settled.items);
+                batch.drain(..items.min(batch.len()));
                 Done::Committed(settled, batch)
             }
             Self::Recover(afresh) => Done::Recovered(core.recover_from_disk(afresh, now)),

@@ -77,7 +77,11 @@ impl Lifeline {
 
     /// Ends the process with [`EXIT_SOFTWARE`], for a cause that the actor cannot handle.
     pub fn fatal(&self, cause: &str) {
-        tracing::error!(actor = self.actor, cause, "stopping with exit status {EXIT_SOFTWARE}; start the bridge again, it recovers from disk");
+        tracing::error!(
+            actor = self.actor,
+            cause,
+            "stopping with exit status {EXIT_SOFTWARE}; start the bridge again, it recovers from disk"
+        );
         self.system.stop_with_code(EXIT_SOFTWARE);
     }
 }

@@ -56,7 +56,9 @@ impl Handler<Envelope<u64>> for Adder {
     }
 }
 
-fn start(max_restarts: usize) -> (SystemRunner, Port<u64>, Arc<Gauge>, mpsc::Receiver<Result<u64, Panicked>>, Lifeline) {
+type Reports = mpsc::Receiver<Result<u64, Panicked>>;
+
+fn start(max_restarts: usize) -> (SystemRunner, Port<u64>, Arc<Gauge>, Reports, Lifeline) {
     let runner = System::new();
     let gauge = Gauge::new("adder", 4);
     let (seen, receiver) = mpsc::channel();
@@ -74,7 +76,7 @@ fn start(max_restarts: usize) -> (SystemRunner, Port<u64>, Arc<Gauge>, mpsc::Rec
 }
 
 /// Lets the system run until a report arrives.
-fn next(runner: &SystemRunner, receiver: &mpsc::Receiver<Result<u64, Panicked>>) -> Result<u64, Panicked> {
+fn next(runner: &SystemRunner, receiver: &Reports) -> Result<u64, Panicked> {
     runner.block_on(async {
         loop {
             match receiver.try_recv() {

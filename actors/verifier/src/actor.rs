@@ -29,7 +29,9 @@ impl Verifier {
     fn settle<M>(&self, sent: Result<(), SendError<M>>) {
         match sent {
             Ok(()) => {}
-            Err(SendError::Full(_)) => tracing::warn!("the next mailbox is full; the document stays in commands/ for now"),
+            Err(SendError::Full(_)) => {
+                tracing::warn!("the next mailbox is full; the document stays in commands/ for now")
+            }
             Err(SendError::Closed) => self.lifeline.fatal("the next actor is gone"),
         }
     }

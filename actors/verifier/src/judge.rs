@@ -39,7 +39,12 @@ impl Judge {
     ///
     /// # Errors
     /// The rejection to be filed; boxed, as it is the rare and the large case.
-    pub fn judge(&self, content: Content, received_at: DateTime<Utc>, now: DateTime<Utc>) -> Result<VerifiedCommand, Box<Rejection>> {
+    pub fn judge(
+        &self,
+        content: Content,
+        received_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<VerifiedCommand, Box<Rejection>> {
         let raw = match &content {
             Content::Document(raw) => Arc::clone(raw),
             Content::TooLarge { size, sha256, .. } => {
@@ -48,7 +53,11 @@ impl Judge {
                 return Err(Box::new(rejection(verdict, *sha256, content)));
             }
             Content::NotRegular { kind, bytes } => {
-                let verdict = Verdict::new(Stage::File, Reason::NotRegular, format!("a command must be a regular file, found {kind}"));
+                let verdict = Verdict::new(
+                    Stage::File,
+                    Reason::NotRegular,
+                    format!("a command must be a regular file, found {kind}"),
+                );
                 let sha256 = Sha256::of(bytes);
                 return Err(Box::new(rejection(verdict, sha256, content)));
             }
@@ -79,16 +88,25 @@ impl Judge {
     fn check_time(&self, command: &Command, now: DateTime<Utc>) -> Result<(), Verdict> {
         if command.expires_at - command.issued_at > self.time.max_lifetime {
             let most = self.time.max_lifetime.num_seconds();
-            return Err(fault("/expires_at", format!("lies more than {most} s after issued_at, the longest lifetime allowed here")));
+            return Err(fault(
+                "/expires_at",
+                format!("lies more than {most} s after issued_at, the longest lifetime allowed here"),
+            ));
         }
         let late = |reason, detail| Err(Verdict::new(Stage::Time, reason, detail));
         let clock = format_utc(now);
         if now + self.time.clock_skew < command.issued_at {
-            return late(Reason::NotYetValid, format!("/issued_at: the command is not valid before then; the bridge's clock says {clock}"));
+            return late(
+                Reason::NotYetValid,
+                format!("/issued_at: the command is not valid before then; the bridge's clock says {clock}"),
+            );
         }
         if now >= command.expires_at {
             let end = format_utc(command.expires_at);
-            return late(Reason::Expired, format!("/expires_at: the command expired at {end}; the bridge's clock says {clock}"));
+            return late(
+                Reason::Expired,
+                format!("/expires_at: the command expired at {end}; the bridge's clock says {clock}"),
+            );
         }
         Ok(())
     }

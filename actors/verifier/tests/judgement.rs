@@ -75,10 +75,16 @@ fn optional_fields_may_be_missing_or_there() {
         set("constraints/maxBytesWritten", "0"),
         set("allowedActions", r#"["writeFile","writeFile"]"#),
         set("payload/inline/ops", "[]"),
-        set("validationPlan", r#"[{"check":"exists","path":"x"},{"check":"absent","path":"y"},{"check":"json","path":"z"}]"#),
-        set("payload/inline/ops", r#"[{"op":"writeFile","path":"x","content":"AA==","encoding":"base64","mode":"0755","expect":{"absent":true}},
+        set(
+            "validationPlan",
+            r#"[{"check":"exists","path":"x"},{"check":"absent","path":"y"},{"check":"json","path":"z"}]"#,
+        ),
+        set(
+            "payload/inline/ops",
+            r#"[{"op":"writeFile","path":"x","content":"AA==","encoding":"base64","mode":"0755","expect":{"absent":true}},
             {"op":"moveFile","from":"x","to":"y","overwrite":true},{"op":"deleteFile","path":"y"},
-            {"op":"replaceText","path":"x","search":"a","replace":"","count":2}]"#),
+            {"op":"replaceText","path":"x","search":"a","replace":"","count":2}]"#,
+        ),
     ] {
         judge().judge(content, now(), now()).unwrap();
     }
@@ -115,11 +121,26 @@ fn each_fault_has_its_reason_and_names_its_place() {
         ("payload/inline/ops", r#"[{"op":"noop","path":"x"}]"#, Schema, "/payload/inline/ops/0/path"),
         ("payload/inline/ops", r#"[{"op":"applyDiff","diff":""}]"#, Schema, "not supported"),
         ("payload/inline/ops", r#"[{"op":"writeFile","path":"x"}]"#, Schema, "/payload/inline/ops/0/content"),
-        ("payload/inline/ops", r#"[{"op":"writeFile","path":"x","content":"A","encoding":"base64"}]"#, Schema, "/0/content"),
+        (
+            "payload/inline/ops",
+            r#"[{"op":"writeFile","path":"x","content":"A","encoding":"base64"}]"#,
+            Schema,
+            "/0/content",
+        ),
         ("payload/inline/ops", r#"[{"op":"writeFile","path":"x","content":"A","mode":"0777"}]"#, Schema, "/0/mode"),
-        ("payload/inline/ops", r#"[{"op":"writeFile","path":"x","content":"A","expect":{"absent":false}}]"#, Schema, "/0/expect"),
+        (
+            "payload/inline/ops",
+            r#"[{"op":"writeFile","path":"x","content":"A","expect":{"absent":false}}]"#,
+            Schema,
+            "/0/expect",
+        ),
         ("payload/inline/ops", r#"[{"op":"replaceText","path":"x","search":"","replace":""}]"#, Schema, "/0/search"),
-        ("payload/inline/ops", r#"[{"op":"replaceText","path":"x","search":"a","replace":"","count":0}]"#, Schema, "/0/count"),
+        (
+            "payload/inline/ops",
+            r#"[{"op":"replaceText","path":"x","search":"a","replace":"","count":0}]"#,
+            Schema,
+            "/0/count",
+        ),
         ("patchType", r#""unified""#, Schema, "/payload/inline/ops/0/op"),
         ("validationPlan", r#"[{"check":"run","name":"x"}]"#, Schema, "not supported"),
         ("validationPlan", r#"[{"check":"sha256","path":"x","equals":"abc"}]"#, Schema, "/validationPlan/0/equals"),
@@ -155,7 +176,8 @@ fn required_fields_are_required() {
 
 #[test]
 fn the_clock_decides_with_skew_for_the_start_only() {
-    let at = |offset| judge().judge(signed(|_| ()), now(), now() + offset).map_err(|rejection| rejection.verdict.reason);
+    let at =
+        |offset| judge().judge(signed(|_| ()), now(), now() + offset).map_err(|rejection| rejection.verdict.reason);
     // Issued 60 s before NOW, expires 300 s after it.
     assert!(at(TimeDelta::seconds(-90)).is_ok());
     assert_eq!(at(TimeDelta::seconds(-91)).unwrap_err(), Reason::NotYetValid);
@@ -179,7 +201,12 @@ fn nothing_is_looked_at_before_the_hmac_holds() {
 
 #[test]
 fn what_is_no_document_is_refused_first() {
-    for (text, reason) in [("", Reason::Malformed), ("[]", Reason::Malformed), ("{", Reason::Malformed), (r#"{"a":1,"a":2}"#, Reason::Malformed)] {
+    for (text, reason) in [
+        ("", Reason::Malformed),
+        ("[]", Reason::Malformed),
+        ("{", Reason::Malformed),
+        (r#"{"a":1,"a":2}"#, Reason::Malformed),
+    ] {
         assert_eq!(verdict(Content::Document(text.as_bytes().into())).1, reason, "{text}");
     }
     let large = Content::TooLarge { head: b"x".as_slice().into(), size: 600_000, sha256: Sha256::of(b"x") };

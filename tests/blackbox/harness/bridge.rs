@@ -85,34 +85,30 @@ impl<'a> Bridge<'a> {
         assert!(ended.is_none() || condition(), "the bridge ended ({ended:?}) while the test waited for {what}");
     }
 
-    /// Waits until the remote's history is as `condition` wants it, and returns it.
+    /// Waits until the remote's history is as `condition` wants it, and returns it. The condition is asked of subjects
+    /// and parents alone: its commits show no files.
     pub fn history(&self, what: &str, condition: impl Fn(&[Commit]) -> bool) -> Vec<Commit> {
-        self.history_of(&self.cloud.remote(), what, || self.cloud.published(), condition)
+        self.branch_becomes(&self.cloud.remote(), what, condition);
+        self.cloud.published()
     }
 
     /// The same for CLOUD's own branch.
     pub fn local_history(&self, what: &str, condition: impl Fn(&[Commit]) -> bool) -> Vec<Commit> {
-        self.history_of(&self.cloud.path(".git"), what, || self.cloud.committed(), condition)
+        self.branch_becomes(&self.cloud.path(".git"), what, condition);
+        self.cloud.committed()
     }
 
-    fn history_of(
-        &self,
-        git_dir: &Path,
-        what: &str,
-        read: impl Fn() -> Vec<Commit>,
-        condition: impl Fn(&[Commit]) -> bool,
-    ) -> Vec<Commit> {
+    fn branch_becomes(&self, git_dir: &Path, what: &str, condition: impl Fn(&[Commit]) -> bool) {
         let mut seen = None;
-        let mut history = Vec::new();
+        let mut held = false;
         self.wait_long(what, || {
             let tip = git::tip(git_dir, "main");
             if tip.is_some() && tip != seen {
                 seen = tip;
-                history = read();
+                held = condition(&self.cloud.subjects(git_dir));
             }
-            condition(&history)
+            held
         });
-        history
     }
 
     /// Waits until a commit with this subject is in the remote; returns the history.

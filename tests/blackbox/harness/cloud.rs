@@ -143,12 +143,17 @@ impl Cloud {
 
     /// What the remote's branch holds, oldest first.
     pub fn published(&self) -> Vec<Commit> {
-        git::history(&mut self.git_in(&self.remote()), "main")
+        git::history(&mut self.git_in(&self.remote()), "main", true)
     }
 
     /// What CLOUD's branch holds, oldest first.
     pub fn committed(&self) -> Vec<Commit> {
-        git::history(&mut self.git_in(&self.root), "HEAD")
+        git::history(&mut self.git_in(&self.root), "HEAD", true)
+    }
+
+    /// The history of a repository's `main` without the commits' files: cheap enough to poll.
+    pub fn subjects(&self, folder: &Path) -> Vec<Commit> {
+        git::history(&mut self.git_in(folder), "main", false)
     }
 
     /// Another person's clone of the remote.

@@ -26,11 +26,14 @@ pub fn output(command: &mut Command) -> String {
     text
 }
 
-/// All commits that `rev` reaches, oldest first. Empty for an unborn branch.
-pub fn history(git: &mut Command, rev: &str) -> Vec<Commit> {
+/// All commits that `rev` reaches, oldest first, with the files of each where `files` says so. Empty for an unborn branch.
+pub fn history(git: &mut Command, rev: &str, files: bool) -> Vec<Commit> {
     let format = "--format=%x01%H%x1f%P%x1f%s%x1f";
     git.args(["-c", "core.quotePath=false", "log", "--reverse", "--topo-order", "--root", "-m", "--first-parent"]);
-    let result = git.args(["--no-renames", "--name-only", format, rev, "--"]).output().unwrap();
+    let result = git
+        .args(["--no-renames", if files { "--name-only" } else { "--no-patch" }, format, rev, "--"])
+        .output()
+        .unwrap();
     if !result.status.success() {
         return Vec::new();
     }

@@ -75,3 +75,75 @@ fn a_failing_check_undoes_everything_and_is_published_as_results() {
     assert_sound(&history);
     bridge.stop();
 }
+
+/// A text of `mib` MiB, one line of which says `needle`.
+fn haystack(mib: usize) -> String {
+    let hay = "nothing to be found in this line\n".repeat(mib * 1024 * 1024 / 33);
+    hay + "needle\n"
+}
+
+/// A command that writes a small file, then changes the large one.
+fn change_the_large_one(id: &str) -> Doc {
+    let ops = json!([
+        { "op": "writeFile", "path": "fresh/small.txt", "content": "small" },
+        { "op": "replaceText", "path": "docs/large.txt", "search": "needle", "replace": "pin" },
+    ]);
+    Doc::new(id, ops)
+}
+
+/// Runs `document`, which must fail with this exit code for one of these reasons and leave the tree as it was.
+fn assert_fails(cloud: &Cloud, bridge: &Bridge, document: &Doc, exit_code: u8, reasons: &[&str]) {
+    let own = [".git", ".bridge.lock", "results", "diffs", "archive", "dead_letter", "logs", "meta"];
+    let before = snapshot(cloud.root(), &own);
+    let bytes = cloud.submit(document);
+    let id = document.id();
+    let history = bridge.published(&results(id, exit_code));
+    bridge.emptied();
+    assert!(snapshot(cloud.root(), &own) == before, "{id}: the tree has changed");
+    let (result, letter) = (cloud.json(&format!("results/{id}.json")), cloud.json(&format!("dead_letter/{id}.json")));
+    for document in [&result, &letter] {
+        assert!(reasons.contains(&document["reason"].as_str().unwrap()), "{document}");
+        let detail = document["detail"].as_str().unwrap();
+        assert!(!detail.contains(cloud.world().to_str().unwrap()), "{detail}");
+    }
+    assert_eq!((&result["status"], &result["exit_code"]), (&json!("failed"), &json!(exit_code)));
+    assert!(!cloud.exists(&format!("archive/{id}.json")));
+    assert_eq!(with_subject(&history, &results(id, exit_code)).len(), 1);
+    assert_eq!(audit::count(&audit::verified(cloud.root()), &sha256(&bytes), "failed"), 1);
+    assert_sound(&history);
+}
+
+#[test]
+fn a_command_over_its_time_is_undone() {
+    let cloud = Cloud::new();
+    cloud.write("docs/large.txt", haystack(15));
+    let bridge = Bridge::start(&cloud);
+    // No machine reads, hashes and writes 15 MiB within a millisecond.
+    let document = change_the_large_one("too-slow").at("/constraints/maxRuntimeMs", json!(1));
+    assert_fails(&cloud, &bridge, &document, 124, &["timeout"]);
+    // With time enough the same is done.
+    bridge.run(&change_the_large_one("in-time"));
+    assert!(cloud.text("docs/large.txt").ends_with("line\npin\n"));
+    bridge.stop();
+}
+
+#[test]
+fn a_file_system_that_refuses_leaves_everything_as_it_was() {
+    let cloud = Cloud::new();
+    cloud.write("docs/large.txt", haystack(8));
+    // A limit on the size of files stands in for a full disk: at most 3 MiB, whatever a shell's block is.
+    let bridge = Bridge::start_with(&cloud, |run| {
+        let script = "trap '' XFSZ; ulimit -f 3000; exec \"$0\" run";
+        let mut limited = cloud.program("sh");
+        limited.args(["-c", script]).arg(run.get_program());
+        for (name, value) in run.get_envs() {
+            if let Some(value) = value {
+                limited.env(name, value);
+            }
+        }
+        *run = limited;
+    });
+    assert_fails(&cloud, &bridge, &change_the_large_one("refused"), 74, &["io_error", "retries_exhausted"]);
+    bridge.run(&Doc::write("small-enough", "docs/small.txt", "x"));
+    bridge.stop();
+}

@@ -203,8 +203,12 @@ impl Op {
         let name = fields.string("op")?;
         let is_diff = name == "applyDiff";
         let misfit = match patch_type {
-            PatchType::Ops if is_diff => Some("patchType \"ops\" allows every op but applyDiff; use \"unified\" or \"hybrid\""),
-            PatchType::Unified if !is_diff => Some("patchType \"unified\" allows only applyDiff; use \"ops\" or \"hybrid\""),
+            PatchType::Ops if is_diff => {
+                Some("patchType \"ops\" allows every op but applyDiff; use \"unified\" or \"hybrid\"")
+            }
+            PatchType::Unified if !is_diff => {
+                Some("patchType \"unified\" allows only applyDiff; use \"ops\" or \"hybrid\"")
+            }
             _ => None,
         };
         let known = ["noop", "writeFile", "moveFile", "deleteFile", "replaceText", "applyDiff"];
@@ -223,7 +227,10 @@ impl Op {
                 Ok(Self::DeleteFile { path: fields.string("path")?.to_owned(), expect: expect(&fields)? })
             }
             "replaceText" => replace_text(&fields),
-            _ => Err(fault(&fields.at("op"), "applyDiff is not supported by this version of the bridge; use writeFile or replaceText")),
+            _ => Err(fault(
+                &fields.at("op"),
+                "applyDiff is not supported by this version of the bridge; use writeFile or replaceText",
+            )),
         }
     }
 }
@@ -233,7 +240,9 @@ fn write_file(fields: &Fields<'_>) -> Result<Op, Verdict> {
     let encoding = match fields.optional_string("encoding")? {
         None | Some("utf-8") => Encoding::Utf8,
         Some("base64") => Encoding::Base64,
-        Some(other) => return Err(fault(&fields.at("encoding"), format!("must be utf-8 or base64, found {}", quote(other)))),
+        Some(other) => {
+            return Err(fault(&fields.at("encoding"), format!("must be utf-8 or base64, found {}", quote(other))));
+        }
     };
     let text = fields.string("content")?;
     let content = match encoding {
@@ -246,7 +255,9 @@ fn write_file(fields: &Fields<'_>) -> Result<Op, Verdict> {
         None => None,
         Some("0644") => Some(FileMode::Regular),
         Some("0755") => Some(FileMode::Executable),
-        Some(other) => return Err(fault(&fields.at("mode"), format!("must be \"0644\" or \"0755\", found {}", quote(other)))),
+        Some(other) => {
+            return Err(fault(&fields.at("mode"), format!("must be \"0644\" or \"0755\", found {}", quote(other))));
+        }
     };
     Ok(Op::WriteFile { path: fields.string("path")?.to_owned(), content, encoding, mode, expect: expect(fields)? })
 }
@@ -290,7 +301,8 @@ fn expect(fields: &Fields<'_>) -> Result<Option<Expect>, Verdict> {
 
 fn hex(fields: &Fields<'_>, key: &str) -> Result<Sha256, Verdict> {
     let text = fields.string(key)?;
-    Sha256::from_hex(text).ok_or_else(|| fault(&fields.at(key), format!("must be 64 hex digits, found {}", quote(text))))
+    Sha256::from_hex(text)
+        .ok_or_else(|| fault(&fields.at(key), format!("must be 64 hex digits, found {}", quote(text))))
 }
 
 /// Something that must hold after the mutation. Paths are text as the document spells them.
@@ -352,9 +364,10 @@ impl Check {
                 Ok(Self::Sha256 { path: path()?, equals: hex(&fields, "equals")? })
             }
             "run" => Err(fault(&fields.at("check"), "run checks are not supported by this version of the bridge")),
-            other => {
-                Err(fault(&fields.at("check"), format!("must be one of exists, absent, sha256, json, run, found {}", quote(other))))
-            }
+            other => Err(fault(
+                &fields.at("check"),
+                format!("must be one of exists, absent, sha256, json, run, found {}", quote(other)),
+            )),
         }
     }
 }

@@ -17,12 +17,21 @@ fn each_command_gets_one_commit_with_exactly_its_artifacts_on_an_unborn_branch()
         assert_eq!(subjects(&world.cloud, "main"), ["bridge: results a-1 (exit=0)", "bridge: DLQ malformed"]);
         assert_eq!(
             files_of(&world.cloud, "main~1"),
-            ["archive/a-1.json", "diffs/a-1.patch", "logs/bridge.log", "results/a-1.integrity.json", "results/a-1.json"]
+            [
+                "archive/a-1.json",
+                "diffs/a-1.patch",
+                "logs/bridge.log",
+                "results/a-1.integrity.json",
+                "results/a-1.json"
+            ]
         );
         assert_eq!(files_of(&world.cloud, "main"), [second.artifacts[0].as_str(), "logs/bridge.log"]);
         let log = git(&world.cloud, &["show", "main~1:logs/bridge.log"]);
         assert_eq!(log.lines().count(), 1, "the log up to its own line, not later ones that are on disk already");
-        assert_eq!(git(&world.cloud, &["log", "-1", "--format=%an <%ae> %cn"]), "ghost-bridge <ghost-bridge@localhost> ghost-bridge");
+        assert_eq!(
+            git(&world.cloud, &["log", "-1", "--format=%an <%ae> %cn"]),
+            "ghost-bridge <ghost-bridge@localhost> ghost-bridge"
+        );
         assert_eq!(git(&world.cloud, &["status", "--porcelain"]), "?? meta/\n?? mine.txt");
         assert_eq!(read(&world.cloud, "meta/retries.json").unwrap(), "{}\n");
         assert_eq!(bridge.stop().await.uncommitted, 0);
@@ -83,7 +92,8 @@ fn summaries_and_context_are_published_as_they_are_found() {
         write(&world.cloud, "summaries/2026/s.md", "one\n");
         write(&world.cloud, "summaries/.hidden", "no\n");
         std::os::unix::fs::symlink("/etc/passwd", world.cloud.join("summaries/link")).unwrap();
-        let has = |n| move |w: &World| subjects(&w.remote, "main").iter().filter(|s| *s == "bridge: summaries").count() == n;
+        let has =
+            |n| move |w: &World| subjects(&w.remote, "main").iter().filter(|s| *s == "bridge: summaries").count() == n;
         until("the first", || has(1)(&world)).await;
         assert_eq!(files_of(&world.remote, "main"), ["summaries/2026/s.md"]);
         write(&world.cloud, "summaries/2026/s.md", "two, longer\n");

@@ -1,9 +1,16 @@
 //! The publisher against real repositories: work trees, bare remotes and hooks in temporary folders.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs
+)]
 
 mod commits;
 mod recovery;
 mod remotes;
 mod startup;
-mod world;
 mod work_tree;
+mod world;

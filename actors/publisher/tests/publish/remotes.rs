@@ -60,7 +60,7 @@ fn a_remote_that_is_away_is_found_again() {
         let filed = world.file("b");
         bridge.send(filed).await;
         until("commits all the same", || subjects(&world.cloud, "main").len() == 3).await;
-        assert_eq!(bridge.status.unpushed_commits(), 2);
+        until("their count", || bridge.status.unpushed_commits() == 2).await;
         std::fs::rename(&away, &world.remote).unwrap();
         until("both", || pushed(&world, "a") && pushed(&world, "b")).await;
         until("health", || !bridge.status.is_degraded() && bridge.status.unpushed_commits() == 0).await;
@@ -210,12 +210,14 @@ fn a_conflict_between_others_is_left_to_them() {
         std::fs::rename(world.remote.with_extension("away"), &world.remote).unwrap();
         let filed = world.file("a");
         bridge.send(filed).await;
-        until("degraded", || bridge.status.degraded_reason().is_some_and(|r| r.contains("both changed README.md"))).await;
+        until("degraded", || bridge.status.degraded_reason().is_some_and(|r| r.contains("both changed README.md")))
+            .await;
         assert_eq!(git(&world.cloud, &["show", "HEAD~1:README.md"]), "mine");
         assert_eq!(subjects(&world.remote, "main"), ["first", "theirs"]);
         // The person solves it.
         git(&world.cloud, &["fetch", "-q"]);
-        try_git(&world.cloud, &["rebase", "-q", "-X", "theirs", "origin/main"]);
+        bridge.quiet(&world, 1).await;
+        git(&world.cloud, &["rebase", "-q", "-X", "theirs", "origin/main"]);
         until("the push", || pushed(&world, "a")).await;
         until("health", || !bridge.status.is_degraded()).await;
     });

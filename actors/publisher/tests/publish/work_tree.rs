@@ -61,7 +61,8 @@ fn only_what_upstream_changed_and_nobody_here_did_is_checked_out() {
         git(&clone, &["update-index", "--chmod=+x", "run.sh"]);
         git(&clone, &["commit", "-qm", "many"]);
         git(&clone, &["push", "-q"]);
-        until("their file", || world.cloud.join("run.sh").exists() && !world.cloud.join("src").join("a.txt").exists()).await;
+        until("their file", || world.cloud.join("run.sh").exists() && !world.cloud.join("src").join("a.txt").exists())
+            .await;
         bridge.quiet(&world, 0).await;
         until("head", || git(&world.cloud, &["log", "-1", "--format=%s"]) == "many").await;
         assert_eq!(read(&world.cloud, "README.md").unwrap(), "dirty\n");
