@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 
 use chrono::{DateTime, Utc};
-use protocol::artifact::{AuditEntry, SerializeError};
+use protocol::artifact::SerializeError;
+use protocol::audit::AuditEntry;
 use protocol::digest::Sha256;
 use protocol::ledger::Ledger;
 use protocol::message::{Content, Executed, Filed, Outcome, Rejected};

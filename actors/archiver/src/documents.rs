@@ -9,9 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use protocol::artifact::{
-    AuditEntry, AuditResult, CommitSubject, ConstraintsReport, DeadLetter, IntegrityDocument, ResultDocument,
-    SerializeError, canonical_without, to_bytes,
+    CommitSubject, ConstraintsReport, DeadLetter, IntegrityDocument, ResultDocument, SerializeError, canonical_without,
+    to_bytes,
 };
+use protocol::audit::{AuditEntry, AuditResult};
 use protocol::command::ACTION;
 use protocol::digest::Sha256;
 use protocol::id::CommandId;

@@ -4,7 +4,7 @@
 use cap_fs_ext::DirExt as _;
 use cap_std::fs::Dir;
 use chrono::{DateTime, NaiveDateTime, Utc};
-use protocol::artifact::{AuditEntry, AuditLine};
+use protocol::audit::{AuditEntry, AuditLine};
 use protocol::digest::Sha256;
 
 use crate::error::ArchiveError;

@@ -7,7 +7,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt as _, OpenOptionsSyncExt as _};
 use cap_std::fs::{Dir, OpenOptions};
 use chrono::{DateTime, TimeDelta, Utc};
-use protocol::artifact::{AuditEntry, AuditLine};
+use protocol::audit::{AuditEntry, AuditLine};
 use protocol::digest::Sha256;
 use protocol::time::format_utc;
 

@@ -7,7 +7,7 @@ use std::io;
 
 use cap_std::fs::Dir;
 use chrono::Utc;
-use protocol::artifact::{AuditEntry, AuditResult};
+use protocol::audit::{AuditEntry, AuditResult};
 use protocol::command::ACTION;
 use protocol::digest::Sha256;
 use protocol::id::CommandId;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::{Actor, Context, Handler};
 use chrono::Utc;
-use protocol::artifact::AuditLine;
+use protocol::audit::AuditLine;
 use protocol::canonical::object_without;
 use protocol::command::{Document, VerifiedCommand};
 use protocol::digest::Sha256;

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::artifact::AuditEntry;
+use crate::audit::AuditEntry;
 use crate::digest::Sha256;
 use crate::id::CommandId;
 
@@ -116,7 +116,7 @@ fn half(digest: Sha256) -> Key {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::artifact::AuditResult;
+    use crate::audit::AuditResult;
     use crate::reason::Reason;
 
     fn entry(id: &str, result: AuditResult, input: &[u8]) -> AuditEntry {

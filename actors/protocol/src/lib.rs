@@ -10,6 +10,7 @@
 //! - [`reason::Reason`] is closed: what cannot be said with it is not a rejection.
 
 pub mod artifact;
+pub mod audit;
 pub mod canonical;
 pub mod command;
 pub mod digest;

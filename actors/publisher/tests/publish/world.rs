@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::{Addr, Supervisor, System};
-use protocol::artifact::{AuditEntry, AuditLine, AuditResult, CommitSubject};
+use protocol::artifact::CommitSubject;
+use protocol::audit::{AuditEntry, AuditLine, AuditResult};
 use protocol::digest::Sha256;
 use protocol::id::CommandId;
 use protocol::message::Filed;
