@@ -30,7 +30,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let paint = Paint::detect();
     print(&format!("{}\n\n", paint.bold("ghost-bridge demo: signed commands in, file changes and git commits out")))?;
-    step("making a throw-away CLOUD and a bare remote")?;
+    step("making a CLOUD and a bare remote in a temporary folder")?;
     let mut stage = Stage::set_up()?;
     step(&format!("starting the bridge (its log: {})", stage.log().display()))?;
     stage.start()?;

@@ -207,7 +207,8 @@ fn next_steps(layout: &Layout) -> String {
     let asked = |args: &[&str]| git::ask(layout.cloud(), args).unwrap_or_default();
     let mut steps = Vec::new();
     if !asked(&["status", "--porcelain", "--", ".gitignore"]).is_empty() {
-        steps.push(format!("git -C {cloud} add .gitignore && git -C {cloud} commit -m 'a CLOUD for ghost-bridge'"));
+        steps
+            .push(format!("git -C {cloud} add .gitignore meta && git -C {cloud} commit -m 'a CLOUD for ghost-bridge'"));
     }
     if asked(&["remote"]).is_empty() {
         steps.push(format!("git -C {cloud} remote add origin URL     (without a remote, commits stay local)"));

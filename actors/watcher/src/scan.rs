@@ -1,7 +1,7 @@
 //! One pass over `commands/`, into the queue; and the reading of what may go.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -183,7 +183,13 @@ impl Scanner {
         match self.queue.ignore(name, reason) {
             Noted::New => {
                 self.status.count_ignored(reason);
-                tracing::info!(file = printable(name), reason = reason.as_str(), "ignored");
+                let temporary = reason == Ignored::Hidden && Path::new(name).extension() != Some(OsStr::new("json"));
+                if temporary {
+                    // Careful producers write under such a name first: one for each command is no news.
+                    tracing::debug!(file = printable(name), reason = reason.as_str(), "ignored");
+                } else {
+                    tracing::info!(file = printable(name), reason = reason.as_str(), "ignored");
+                }
             }
             Noted::TooMany => tracing::warn!(
                 "so many files in commands/ are ignored that further ones are neither counted nor reported"

@@ -75,7 +75,7 @@ impl Stage {
         stage.git(&["init", "--quiet", "--bare", "--initial-branch=main", &stage.remote.to_string_lossy()], &root)?;
         stage.git(&["clone", "--quiet", &stage.remote.to_string_lossy(), &stage.cloud.to_string_lossy()], &root)?;
         stage.program(&["init"])?;
-        stage.git(&["add", ".gitignore"], &stage.cloud)?;
+        stage.git(&["add", ".gitignore", "meta"], &stage.cloud)?;
         stage.git(&["commit", "--quiet", "--message", "a CLOUD for ghost-bridge"], &stage.cloud)?;
         stage.git(&["push", "--quiet", "origin", "HEAD:main"], &stage.cloud)?;
         Ok(stage)

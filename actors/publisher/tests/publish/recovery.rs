@@ -2,6 +2,7 @@
 
 use crate::world::{World, files_of, git, run, subjects, until, write};
 
+#[expect(clippy::await_holding_refcell_ref, reason = "one thread, and nobody else borrows meanwhile")]
 #[test]
 fn every_line_without_a_commit_gets_one_across_roll_overs_and_restarts() {
     let mut world = World::unborn();
