@@ -48,11 +48,15 @@ pub struct Setup {
     pub keyring: Arc<Keyring>,
 }
 
-/// Runs the service until SIGINT or SIGTERM.
+/// Runs the service until SIGINT or SIGTERM. `announce` tells the world that it starts: from then on a signal ends it
+/// cleanly.
 ///
 /// # Errors
 /// When it cannot start, or when it had to end because of a bug or a spent restart budget.
-pub fn run(setup: Setup) -> Result<(), Failure> {
+pub fn run(setup: Setup, announce: impl FnOnce()) -> Result<(), Failure> {
+    let runner = System::new();
+    let signals = runner.block_on(async { Signals::listen() })?;
+    announce();
     let ledger = Arc::new(Ledger::default());
     let recovery = archiver::recover(&setup.archiver(), &setup.keyring, &ledger).map_err(|error| {
         let cause = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
@@ -64,13 +68,9 @@ pub fn run(setup: Setup) -> Result<(), Failure> {
         incomplete = recovery.incomplete.len(),
         "the audit log is read"
     );
-    let runner = System::new();
     let pipeline = runner.block_on(async { Pipeline::start(&setup, &ledger) })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready: watching commands/");
-    runner.block_on(async {
-        actix::spawn(pipeline.stop_on_signal()?);
-        Ok::<_, Failure>(())
-    })?;
+    runner.block_on(async { drop(actix::spawn(pipeline.stop_on(signals))) });
     match runner.run_with_code() {
         Ok(0) => Ok(()),
         Ok(_) => Err(Failure::bug(
@@ -202,20 +202,15 @@ impl Pipeline {
         Ok(Self { watcher, publisher, watching })
     }
 
-    /// A future that ends the system after the first signal; a second one does not wait for anything.
-    fn stop_on_signal(self) -> Result<impl Future<Output = ()>, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::bug(format!("cannot listen for signals: {error}")));
-        let mut interrupt = listen(SignalKind::interrupt())?;
-        let mut terminate = listen(SignalKind::terminate())?;
-        Ok(async move {
-            let name = either(&mut interrupt, &mut terminate).await;
-            tracing::info!(signal = name, "stopping: finishing what is in flight, then publishing it");
-            tokio::select! {
-                () = self.stop() => tracing::info!("stopped"),
-                name = either(&mut interrupt, &mut terminate) => tracing::warn!(signal = name, "stopping at once; the rest is done after the next start"),
-            }
-            System::current().stop();
-        })
+    /// Ends the system after the first signal; a second one does not wait for anything.
+    async fn stop_on(self, mut signals: Signals) {
+        let signal = signals.next().await;
+        tracing::info!(signal, "stopping: finishing what is in flight, then publishing it");
+        tokio::select! {
+            () = self.stop() => tracing::info!("stopped"),
+            signal = signals.next() => tracing::warn!(signal, "stopping at once; the rest is done after the next start"),
+        }
+        System::current().stop();
     }
 
     async fn stop(&self) {
@@ -245,9 +240,22 @@ impl Pipeline {
     }
 }
 
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+/// The signals that end the service. From the moment that they are listened for they kill nothing.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::bug(format!("cannot listen for signals: {error}")));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
     }
 }

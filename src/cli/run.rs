@@ -31,6 +31,5 @@ pub fn run(globals: &Globals, taken: Taken) -> Result<(), Failure> {
     // Held until the service has stopped.
     let _lock = InstanceLock::take(layout.cloud(), Utc::now())?;
     layout.make_folders().map_err(Failure::config)?;
-    layout.banner();
-    service::run(setup)
+    service::run(setup, || layout.banner())
 }

@@ -119,7 +119,9 @@ fn ends_cleanly_by(signal: Signal) {
     }
     assert_eq!(history.iter().filter(|commit| commit.subject.starts_with("bridge: results")).count(), lines.len());
     assert_sound(&history);
-    assert_eq!(cloud.git(&["status", "--porcelain"]).lines().filter(|line| !line.ends_with("commands/")).count(), 0);
+    let status = cloud.git(&["status", "--porcelain"]);
+    let surprises: Vec<&str> = status.lines().filter(|line| !line.ends_with("commands/")).collect();
+    assert_eq!(surprises, Vec::<&str>::new(), "git status tells the truth after the end");
 }
 
 #[test]

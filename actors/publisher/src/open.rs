@@ -22,6 +22,10 @@ use crate::tree::SafeTree;
 /// Memory for objects that are read again and again.
 const OBJECT_CACHE_BYTES: usize = 32 << 20;
 
+/// Packs that can be open at a time. The library fixes the number when a repository is opened; packs are consolidated
+/// long before there are so many.
+const PACK_SLOTS: u16 = 8192;
+
 /// How long a lock that was found at the start may still be somebody's: so long it is waited for.
 const LOCK_GRACE: Duration = Duration::from_secs(1);
 
@@ -45,7 +49,8 @@ fn existing(cloud: &Path) -> Result<PathBuf, OpenError> {
 
 fn open_repository(cloud: &Path) -> Result<gix::Repository, OpenError> {
     let cloud = existing(cloud)?;
-    let mut repo = match gix::open(&cloud) {
+    let options = gix::open::Options::default().object_store_slots(gix::odb::store::init::Slots::Given(PACK_SLOTS));
+    let mut repo = match gix::open_opts(&cloud, options) {
         Ok(repo) => repo,
         Err(error) => return Err(no_repository(cloud, &error.to_string())),
     };

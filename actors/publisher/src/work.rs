@@ -14,9 +14,10 @@ use crate::network::RemoteKind;
 use crate::pending::Pending;
 
 /// How soon the index is brought in line after the last commit.
-pub const QUIET: Duration = Duration::from_millis(300);
-/// The longest that the index may lag while commits keep coming.
-pub const LAG_MAX: Duration = Duration::from_secs(5);
+pub const QUIET: Duration = Duration::from_millis(100);
+/// The longest that the index may lag while commits keep coming: a person who commits by hand meanwhile commits what the
+/// index lacks as removed.
+pub const LAG_MAX: Duration = Duration::from_secs(1);
 /// The pause before work that failed is done again.
 pub const RETRY: Duration = Duration::from_secs(1);
 

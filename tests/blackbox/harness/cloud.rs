@@ -33,7 +33,7 @@ impl Cloud {
     pub fn new() -> Self {
         let cloud = Self::unborn();
         cloud.write("README.md", "hello\n");
-        cloud.git(&["add", "README.md", ".gitignore"]);
+        cloud.git(&["add", "README.md", ".gitignore", "meta"]);
         cloud.git(&["commit", "-q", "-m", "begin"]);
         cloud.git(&["push", "-q", "-u", "origin", "main"]);
         cloud

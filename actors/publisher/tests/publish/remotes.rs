@@ -163,6 +163,17 @@ fn a_rewritten_remote_degrades_loudly_and_is_left_alone() {
             let theirs = git(&world.remote, &["rev-parse", "main"]);
             let filed = world.file("b");
             bridge.send(filed).await;
+            let t = Instant::now();
+            while t.elapsed() < Duration::from_secs(4) && !bridge.status.is_degraded() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            println!(
+                "DBG {}\n{}\n{}\n{:?}",
+                git(&world.cloud, &["log", "--oneline", "--all"]),
+                git(&world.cloud, &["for-each-ref"]),
+                git(&world.remote, &["for-each-ref"]),
+                bridge.status
+            );
             until("degraded", || bridge.status.is_degraded()).await;
             let reason = bridge.status.degraded_reason().unwrap();
             assert!(reason.contains("was rewritten"), "{reason}");

@@ -230,9 +230,6 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Runs a publisher and, beside it, a scenario. A panic of the scenario fails the test.
 pub fn run<F: Future<Output = ()> + 'static>(config: PublisherConfig, scenario: impl FnOnce(Bridge) -> F) {
-    // Shown where a test fails, or with --nocapture.
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
-    let _already = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     let system = System::new();
     system.block_on(async {
         let budget = Arc::new(Mutex::new(Budget::new(3, Duration::from_secs(60))));
