@@ -1,74 +1,31 @@
-//! The publisher as an actor: the only file here that knows actix. It keeps what was filed in order, lends the
+//! The publisher as an actor: this file and the two below it are all that knows actix.
+//! It keeps what was filed in order, lends the
 //! repository to one piece of work at a time, and runs at most one child towards the remote beside it.
 
+mod round;
+mod stop;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use actix::prelude::{
-    Actor, ActorContext, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle, Supervised, WrapFuture,
-};
+use actix::prelude::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
 use chrono::Utc;
-use gix::ObjectId;
 use protocol::message::Filed;
 use supervision::{Envelope, Lifeline, MAILBOX_CAPACITY, Panicked, effect};
-use tokio::sync::oneshot;
 
+use self::round::Round;
+use self::stop::Stopping;
+pub use self::stop::{Stop, Stopped};
 use crate::config::{GITHUB_PUSHES_PER_MINUTE, GROUP_MAX, PublisherConfig, QUEUE_MAX};
 use crate::core::Core;
 use crate::error::WorkError;
 use crate::git::Git;
-use crate::integrate::Integrated;
-use crate::network::{self, Fetched, Pushed, RemoteKind};
+use crate::network::RemoteKind;
 use crate::pending::{Pending, Queue};
 use crate::remote::{Policy, Remote, Trouble};
 use crate::status::PublisherStatus;
 use crate::work::{Done, IndexClock, RETRY, Task, View};
-
-/// Packs after which a quiet moment is used to consolidate them.
-const PACKS_MAX: usize = 50;
-
-/// Finish: commit what waits, push once, bring the index in line.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Stopped")]
-pub struct Stop {
-    /// The most that it may take; children are ended then.
-    pub within: Duration,
-}
-
-/// How a stop went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stopped {
-    /// Commits that the remote does not have; they are pushed after the next start.
-    pub unpushed: u64,
-    /// Filed documents without a commit; they get theirs after the next start.
-    pub uncommitted: u64,
-}
-
-/// Where a round towards the remote stands: fetch, take in, push.
-#[derive(Debug)]
-enum Round {
-    /// None is under way.
-    Idle,
-    /// A child runs.
-    Child,
-    /// The remote answered the fetch; true: it has the branch.
-    Fetched(bool),
-    /// That is being taken in.
-    TakingIn,
-    /// A push went through and is to be noted.
-    Pushed(ObjectId, u64),
-}
-
-/// A stop that was asked for.
-struct Stopping {
-    replies: Vec<oneshot::Sender<Stopped>>,
-    deadline: Instant,
-    /// Whether the last round was begun.
-    pushed: bool,
-    /// Whether it was answered.
-    over: bool,
-}
 
 /// The publisher's shell.
 pub struct Publisher {
@@ -322,167 +279,11 @@ impl Publisher {
         }
     }
 
-    /// Begins a round towards the remote if one is due.
-    fn begin_round(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        // A branch that is not ours at the moment takes in nothing.
-        if self.trouble.is_some() {
-            return;
-        }
-        let behind_remote = self.kind.is_some() && self.view.unpushed > 0;
-        if self.view.packs >= PACKS_MAX && self.queue.is_empty() && self.stop.is_none() && !behind_remote {
-            self.consolidate(ctx);
-            return;
-        }
-        let (Some(route), Some(_)) = (&self.route, self.kind) else { return };
-        let (git, remote, branch) = route.clone();
-        if let Some(stop) = &mut self.stop {
-            let drained = self.queue.is_empty() && !self.queue.is_behind() && !self.view.recovering;
-            if !drained || stop.pushed {
-                return;
-            }
-            stop.pushed = true;
-            if self.view.unpushed == 0 {
-                return;
-            }
-            self.remote.hurry();
-        } else if self.remote.due(self.view.unpushed > 0, now) > now {
-            return;
-        }
-        self.round = Round::Child;
-        let work = move |(): &mut ()| network::fetch(&git, &remote, &branch);
-        effect(self, ctx, (), work, |actor, ctx, outcome| {
-            let now = Instant::now();
-            actor.round = Round::Idle;
-            match outcome {
-                Ok(((), Fetched::Branch)) => actor.round = Round::Fetched(true),
-                Ok(((), Fetched::NoBranch)) => actor.round = Round::Fetched(false),
-                Ok(((), Fetched::Failed(error))) => actor.unreachable(&error.to_string(), now),
-                Err(panicked) => return actor.broken(&panicked, ctx),
-            }
-            actor.pump(ctx);
-        });
-    }
-
-    fn integrated(&mut self, result: Result<Integrated, WorkError>, now: Instant, ctx: &mut Context<Self>) {
-        self.round = Round::Idle;
-        match result {
-            Ok(Integrated::Ready(None)) => self.reached(now, false),
-            Ok(Integrated::Ready(Some((id, count)))) => {
-                if self.remote.take_push(now) {
-                    self.push(id, count, ctx);
-                } else {
-                    self.reached(now, false);
-                }
-            }
-            Ok(Integrated::Blocked(reason)) => {
-                if self.remote.blocked(reason.clone(), now) {
-                    tracing::error!(reason, "degraded: commits stay local until a person decides");
-                }
-            }
-            Err(error @ WorkError::HeadElsewhere { .. }) => self.failed(&error),
-            Err(error) => self.unreachable(&error.to_string(), now),
-        }
-    }
-
-    fn push(&mut self, id: ObjectId, count: u64, ctx: &mut Context<Self>) {
-        let Some((git, remote, branch)) = self.route.clone() else { return };
-        self.round = Round::Child;
-        let work = move |(): &mut ()| network::push(&git, &remote, &branch, id);
-        effect(self, ctx, (), work, move |actor, ctx, outcome| {
-            let now = Instant::now();
-            actor.round = Round::Idle;
-            match outcome {
-                Ok(((), Pushed::Done)) => {
-                    actor.status.pushed(true);
-                    actor.reached(now, true);
-                    actor.round = Round::Pushed(id, count);
-                }
-                Ok(((), Pushed::Overtaken(reason))) => actor.overtaken(&reason, now),
-                Ok(((), Pushed::Failed(error))) => actor.unreachable(&error.to_string(), now),
-                Err(panicked) => return actor.broken(&panicked, ctx),
-            }
-            actor.pump(ctx);
-        });
-    }
-
-    fn consolidate(&mut self, ctx: &mut Context<Self>) {
-        let Some(core) = &mut self.core else { return };
-        core.packs_consolidated();
-        self.view.packs = 0;
-        let (git, _, _) = core.route();
-        self.round = Round::Child;
-        let work = move |(): &mut ()| network::consolidate(&git);
-        effect(self, ctx, (), work, |actor, ctx, outcome| {
-            actor.round = Round::Idle;
-            match outcome {
-                Ok(((), Ok(()))) => {}
-                Ok(((), Err(error))) => tracing::warn!(%error, "packs are consolidated later"),
-                Err(panicked) => return actor.broken(&panicked, ctx),
-            }
-            actor.pump(ctx);
-        });
-    }
-
-    fn reached(&mut self, now: Instant, pushed: bool) {
-        let over = if pushed { self.remote.pushed(now) } else { self.remote.succeeded(now) };
-        if let Some(trouble) = over {
-            tracing::info!(was = trouble.reason(), "publishing again");
-        }
-    }
-
-    fn unreachable(&mut self, reason: &str, now: Instant) {
-        self.status.pushed(false);
-        if self.remote.failed(reason, now) {
-            tracing::error!(reason, "degraded: the remote cannot be reached, commits stay local; it is tried again");
-        } else {
-            tracing::debug!(reason, "the remote was not reached");
-        }
-    }
-
-    fn overtaken(&mut self, reason: &str, now: Instant) {
-        // A stop has one round only; being overtaken does not use it up.
-        if let Some(stop) = &mut self.stop {
-            stop.pushed = false;
-        }
-        if self.remote.overtaken(reason, now) {
-            tracing::error!(reason, "degraded: somebody else is always faster");
-        }
-    }
-
     fn report(&self) {
         self.status.set_unpushed(self.view.unpushed);
         self.status.set_queued(self.queue.len() as u64);
         let reason = self.trouble.clone().or_else(|| self.remote.trouble().map(Trouble::reason).map(str::to_owned));
         self.status.set_degraded(reason);
-    }
-
-    /// Answers a stop when all is done, or when its time is up.
-    fn finish_stop(&mut self, now: Instant) {
-        let uncommitted = self.queue.len() as u64;
-        let busy = self.working || !matches!(self.round, Round::Idle);
-        let waiting = uncommitted > 0
-            || self.queue.is_behind()
-            || self.view.recovering
-            || self.core.is_none()
-            || self.scan_at.is_none();
-        let local = self.kind.is_none() || self.trouble.is_some();
-        let index = self.index.due().is_some() && self.trouble.is_none();
-        let Some(stop) = &mut self.stop else { return };
-        let late = now >= stop.deadline;
-        if local && !busy && !waiting {
-            stop.pushed = true;
-        }
-        let done = !busy && !waiting && stop.pushed && !index;
-        if late {
-            self.cancel.store(true, Ordering::Relaxed);
-        }
-        if done || late {
-            stop.over = true;
-            for reply in stop.replies.drain(..) {
-                // Whoever asked may have gone.
-                let _gone = reply.send(Stopped { unpushed: self.view.unpushed, uncommitted });
-            }
-        }
     }
 
     /// Sees to being woken when the next thing is due.
@@ -541,22 +342,5 @@ impl Handler<Envelope<Filed>> for Publisher {
     fn handle(&mut self, envelope: Envelope<Filed>, ctx: &mut Self::Context) {
         self.queue.push(Pending::from(envelope.message));
         self.pump(ctx);
-    }
-}
-
-impl Handler<Stop> for Publisher {
-    type Result = ResponseFuture<Stopped>;
-
-    fn handle(&mut self, stop: Stop, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, answer) = oneshot::channel();
-        let deadline = Instant::now() + stop.within;
-        match &mut self.stop {
-            Some(stopping) if !stopping.over => stopping.replies.push(reply),
-            Some(_) => {}
-            None => self.stop = Some(Stopping { replies: vec![reply], deadline, pushed: false, over: false }),
-        }
-        self.pump(ctx);
-        let nothing_known = Stopped { unpushed: self.view.unpushed, uncommitted: self.queue.len() as u64 };
-        Box::pin(async move { answer.await.unwrap_or(nothing_known) })
     }
 }

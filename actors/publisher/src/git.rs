@@ -3,6 +3,7 @@
 //! Every child has a time limit and a process group of its own, reads nothing from a terminal, inherits no secret of
 //! the bridge's, and what it says is kept up to a bound. Nothing here decides anything.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -146,11 +147,7 @@ impl Git {
         let mut command = Command::new("git");
         command.args(["-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "submodule.recurse=false"]);
         command.args(args).current_dir(&self.cloud);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with(SECRET_PREFIX) {
-                command.env_remove(name);
-            }
-        }
+        withhold_secrets(&mut command, std::env::vars_os().map(|(name, _)| name));
         for name in REPOSITORY_VARIABLES {
             command.env_remove(name);
         }
@@ -185,6 +182,13 @@ impl Git {
                 });
             }
         }
+    }
+}
+
+/// Keeps a child from inheriting what is secret among the variables `names`.
+fn withhold_secrets(command: &mut Command, names: impl Iterator<Item = OsString>) {
+    for name in names.filter(|name| name.to_string_lossy().starts_with(SECRET_PREFIX)) {
+        command.env_remove(name);
     }
 }
 
@@ -307,6 +311,19 @@ mod tests {
         assert_eq!(parse_version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
         assert_eq!(parse_version("git version 2.30-rc1"), Some((2, 30)));
         assert_eq!(parse_version("hub version 1"), None);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "the command is looked at, not run")]
+    fn no_secret_is_inherited() {
+        let mut command = Command::new("git");
+        let names = ["GPT_BRIDGE_HMAC_SECRET", "GPT_BRIDGE_HMAC_SECRET_NEXT", "GPT_BRIDGE_HMAC_ROTATION_ENDS", "HOME"];
+        withhold_secrets(&mut command, names.into_iter().map(OsString::from));
+        let mut withheld: Vec<_> = command.get_envs().map(|(name, value)| (name.to_owned(), value.is_none())).collect();
+        withheld.sort();
+        let mut expected: Vec<_> = names.iter().take(3).map(|name| (OsString::from(name), true)).collect();
+        expected.sort();
+        assert_eq!(withheld, expected);
     }
 
     #[test]

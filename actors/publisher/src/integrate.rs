@@ -41,7 +41,8 @@ impl Core {
         self.sync_head()?;
         if exists && let Some(upstream) = refs::read(self.store.repo(), UPSTREAM)? {
             match self.take_in(upstream, now) {
-                Ok(()) => {}
+                Ok(true) => self.count_unpushed()?,
+                Ok(false) => {}
                 Err(Refusal::Blocked(reason)) => {
                     self.loaded = false;
                     return Ok(Integrated::Blocked(reason));
@@ -52,16 +53,16 @@ impl Core {
                 }
             }
         }
-        self.count_unpushed()?;
         // A branch that the remote lacks is pushed whole, whatever was pushed before.
         let ahead = self.unpushed > 0 || !exists;
         Ok(Integrated::Ready(self.head.filter(|_| ahead).map(|head| (head, self.unpushed))))
     }
 
-    fn take_in(&mut self, upstream: ObjectId, now: DateTime<Utc>) -> Result<(), Refusal> {
+    /// Tells whether there was anything new.
+    fn take_in(&mut self, upstream: ObjectId, now: DateTime<Utc>) -> Result<bool, Refusal> {
         let mut base = refs::read(self.store.repo(), BASE)?;
         if base == Some(upstream) {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(known) = base
             && !self.is_ancestor(known, upstream)?
@@ -90,7 +91,7 @@ impl Core {
         self.check_out(base, upstream)?;
         refs::set(self.store.repo(), BASE, upstream, &self.signature(now))?;
         self.checkout_pending = false;
-        Ok(())
+        Ok(true)
     }
 
     fn rewritten(&self, known: ObjectId, upstream: ObjectId) -> String {

@@ -17,7 +17,7 @@ use publisher::{Publisher, PublisherConfig, PublisherStatus, Stop, Stopped};
 use supervision::{Budget, Gauge, Lifeline, Port};
 
 /// Longer than anything here takes on a loaded machine; it only ends a test that hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 pub struct World {
     _dir: tempfile::TempDir,
