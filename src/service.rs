@@ -32,7 +32,9 @@ use crate::exit::Failure;
 /// The longest that commands in flight are waited for at a stop; those that are left are found again at the next start.
 const DRAIN_LIMIT: Duration = Duration::from_millis(3_500);
 /// The longest that publishing may take at a stop; what is left is pushed after the next start.
-const PUBLISH_LIMIT: Duration = Duration::from_millis(4_500);
+const PUBLISH_LIMIT: Duration = Duration::from_millis(4_000);
+/// What a git child that is told to end is granted beyond that.
+const CHILD_GRACE: Duration = Duration::from_millis(1_500);
 /// The pause between two looks at what is still in flight.
 const DRAIN_LOOK: Duration = Duration::from_millis(2);
 
@@ -225,7 +227,7 @@ impl Pipeline {
             tracing::warn!(left, "not all commands in flight were finished in time; they are still in commands/");
         }
         let stop = publisher::Stop { within: PUBLISH_LIMIT };
-        match tokio::time::timeout(PUBLISH_LIMIT + DRAIN_LOOK * 100, self.publisher.send(stop)).await {
+        match tokio::time::timeout(PUBLISH_LIMIT + CHILD_GRACE, self.publisher.send(stop)).await {
             Ok(Ok(stopped)) if stopped.unpushed + stopped.uncommitted > 0 => {
                 let (unpushed, uncommitted) = (stopped.unpushed, stopped.uncommitted);
                 tracing::warn!(

@@ -13,6 +13,8 @@ use crate::network::{self, Fetched, Pushed};
 
 /// Packs after which a quiet moment is used to consolidate them.
 const PACKS_MAX: usize = 50;
+/// Packs that are consolidated without waiting for a quiet moment: the remote may be away for days.
+const PACKS_URGENT: usize = 500;
 
 /// Where a round towards the remote stands: fetch, take in, push.
 #[derive(Debug)]
@@ -37,7 +39,9 @@ impl Publisher {
             return;
         }
         let behind_remote = self.kind.is_some() && self.view.unpushed > 0;
-        if self.view.packs >= PACKS_MAX && self.queue.is_empty() && self.stop.is_none() && !behind_remote {
+        let quiet = self.queue.is_empty() && !behind_remote;
+        let packs = self.view.packs;
+        if self.stop.is_none() && (packs >= PACKS_URGENT || (packs >= PACKS_MAX && quiet)) {
             self.consolidate(ctx);
             return;
         }

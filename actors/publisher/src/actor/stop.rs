@@ -46,6 +46,8 @@ impl Publisher {
             || self.core.is_none()
             || self.scan_at.is_none();
         let local = self.kind.is_none() || self.trouble.is_some();
+        // Without a remote nothing waits for one.
+        let unpushed = if self.kind.is_none() { 0 } else { self.view.unpushed };
         let index = self.index.due().is_some() && self.trouble.is_none();
         let Some(stop) = &mut self.stop else { return };
         let late = now >= stop.deadline;
@@ -56,11 +58,12 @@ impl Publisher {
         if late {
             self.cancel.store(true, Ordering::Relaxed);
         }
-        if done || late {
+        // A child that was told to end is waited for: none may outlive the service and push behind the next one's back.
+        if done || (late && !busy) {
             stop.over = true;
             for reply in stop.replies.drain(..) {
                 // Whoever asked may have gone.
-                let _gone = reply.send(Stopped { unpushed: self.view.unpushed, uncommitted });
+                let _gone = reply.send(Stopped { unpushed, uncommitted });
             }
         }
     }
