@@ -89,7 +89,7 @@ enum Command {
     Sign(sign::Args),
     /// Send a no-op through the running bridge and time what comes back
     Smoke,
-    /// Show everything on this machine in a throw-away folder, with nothing set up
+    /// Show everything on this machine in a temporary folder, with nothing set up
     Demo(demo::Args),
 }
 

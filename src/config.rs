@@ -16,6 +16,8 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
+pub use executor::config::Limits;
+
 pub use error::ConfigError;
 use source::Source;
 
@@ -54,23 +56,6 @@ pub struct Target {
     pub allow_delete: bool,
     /// What a command's own constraints may not exceed.
     pub limits: Limits,
-}
-
-/// The most that a target grants to one command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Files that may differ afterwards.
-    pub max_files_changed: u64,
-    /// Run time in milliseconds.
-    pub max_runtime_ms: u64,
-    /// Bytes written.
-    pub max_bytes_written: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { max_files_changed: 100, max_runtime_ms: 600_000, max_bytes_written: 16 * 1024 * 1024 }
-    }
 }
 
 /// A program that a command's validation plan may ask for by name.

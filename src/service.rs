@@ -118,11 +118,7 @@ impl Setup {
             is_cloud: target.root == self.cloud,
             deny: target.deny.clone(),
             allow_delete: target.allow_delete,
-            limits: executor::config::Limits {
-                max_files_changed: target.limits.max_files_changed,
-                max_runtime_ms: target.limits.max_runtime_ms,
-                max_bytes_written: target.limits.max_bytes_written,
-            },
+            limits: target.limits,
         };
         self.config.targets.iter().map(|(name, config)| (name.clone(), target(config))).collect()
     }
