@@ -127,6 +127,21 @@ impl Execution {
     }
 }
 
+/// One try of a command whose execution failed for a passing cause and will be tried again. The publisher notes it in
+/// `meta/retries.json`; one that is lost costs nothing but that count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The command's id.
+    pub id: CommandId,
+    /// How often execution was tried so far, this time included.
+    pub attempts: u32,
+    /// Why it failed this time: the reason, a colon, one sentence; one line. The publisher cuts what is longer than it
+    /// keeps.
+    pub error: String,
+    /// When it failed.
+    pub at: chrono::DateTime<chrono::Utc>,
+}
+
 /// The same bytes as a document that is filed already: its file goes, nothing else happens.
 #[derive(Debug)]
 pub struct Redelivered {

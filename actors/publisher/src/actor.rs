@@ -2,6 +2,7 @@
 //! It keeps what was filed in order, lends the
 //! repository to one piece of work at a time, and runs at most one child towards the remote beside it.
 
+mod attempts;
 mod round;
 mod stop;
 
@@ -14,6 +15,7 @@ use chrono::Utc;
 use protocol::message::Filed;
 use supervision::{Envelope, Lifeline, MAILBOX_CAPACITY, Panicked, effect};
 
+use self::attempts::Attempts;
 use self::round::Round;
 use self::stop::Stopping;
 pub use self::stop::{Stop, Stopped};
@@ -39,6 +41,7 @@ pub struct Publisher {
     route: Option<(Git, String, String)>,
     working: bool,
     queue: Queue,
+    attempts: Attempts,
     view: View,
     kind: Option<RemoteKind>,
     remote: Remote,
@@ -72,6 +75,7 @@ impl Publisher {
             route: None,
             working: false,
             queue: Queue::new(QUEUE_MAX),
+            attempts: Attempts::default(),
             view: View::default(),
             kind: None,
             remote,
@@ -143,6 +147,10 @@ impl Publisher {
                 return Some(Task::Commit(self.queue.take(GROUP_MAX)));
             }
         }
+        // It has a clock of its own: where no commit can be made, the counts are on disk at least.
+        if let Some(attempts) = self.take_attempts(now) {
+            return Some(Task::Retries(attempts));
+        }
         // A stop waits for the first look, which tells whether there is a remote, and for no other.
         if self.scan_at.is_none_or(|at| at <= now && self.stop.is_none()) {
             self.scan_at = Some(now + self.config.fetch_every);
@@ -206,6 +214,7 @@ impl Publisher {
                 self.queue.put_back(rest);
                 self.noted(result.map(|settled| self.status.add_committed(settled.committed)));
             }
+            Done::Retried(result) => self.retried(result, now),
             Done::Recovered(result) => {
                 if result.is_err() {
                     self.view.recovering = true;
@@ -282,6 +291,7 @@ impl Publisher {
     fn report(&self) {
         self.status.set_unpushed(self.view.unpushed);
         self.status.set_queued(self.queue.len() as u64);
+        self.status.set_retries(self.view.retries);
         let reason = self.trouble.clone().or_else(|| self.remote.trouble().map(Trouble::reason).map(str::to_owned));
         self.status.set_degraded(reason);
     }
@@ -294,6 +304,7 @@ impl Publisher {
         let mut due: Vec<Instant> = Vec::new();
         if !self.working {
             due.extend(self.retry_at);
+            due.extend(self.attempts_due(now));
             due.extend(self.scan_at);
             due.extend(self.index.due());
         }
@@ -340,6 +351,7 @@ impl Handler<Envelope<Filed>> for Publisher {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Filed>, ctx: &mut Self::Context) {
+        self.attempts.forget(&envelope.message);
         self.queue.push(Pending::from(envelope.message));
         self.pump(ctx);
     }

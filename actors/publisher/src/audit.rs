@@ -4,6 +4,9 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
+use protocol::reason::Reason;
+use protocol::time::parse_rfc3339;
 use serde::Deserialize;
 
 use crate::pending::Pending;
@@ -17,6 +20,39 @@ struct Line {
     exit: Option<i64>,
     #[serde(default)]
     input_sha256: String,
+    #[serde(default)]
+    ts: String,
+    #[serde(default)]
+    hmac_ok: bool,
+}
+
+/// A command that will not be tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// Its id.
+    pub id: String,
+    /// Whether it was executed: the id is taken for ever then. Else the command was refused, and its id may come again.
+    pub executed: bool,
+    /// When the line was written; `None` where it does not say.
+    pub at: Option<DateTime<Utc>>,
+}
+
+/// What an audit line settles. A refused document that nobody proved to be the command (a forged one), or that is
+/// another one under the same id, settles nothing.
+#[must_use]
+pub fn settlement(line: &str) -> Option<Settlement> {
+    let line: Line = serde_json::from_str(line).ok()?;
+    let executed = matches!(line.result.as_str(), "ok" | "failed");
+    let refused = line.hmac_ok && line.result != Reason::DuplicateId.as_str();
+    let id = line.id.filter(|_| executed || refused)?;
+    Some(Settlement { id, executed, at: parse_rfc3339(&line.ts) })
+}
+
+/// When an audit line was written; `None` where it does not say.
+#[must_use]
+pub fn written_at(line: &str) -> Option<DateTime<Utc>> {
+    let line: Line = serde_json::from_str(line).ok()?;
+    parse_rfc3339(&line.ts)
 }
 
 /// A line's place in the chain.
@@ -139,6 +175,24 @@ mod tests {
         assert_eq!(of("null", "1122334499").artifacts, ["dead_letter/odd_name-11223344.json"]);
         assert!(of("null", "9922334499").artifacts.is_empty());
         assert_eq!(of("null", "1").subject, "bridge: DLQ bad_hmac");
+    }
+
+    #[test]
+    fn a_line_settles_its_own_command_and_no_forger_another() {
+        let of = |id: &str, result: &str, hmac_ok: bool| {
+            settlement(&format!(
+                "{{\"ts\":\"2026-01-02T03:04:05.678Z\",\"id\":{id},\"result\":\"{result}\",\"hmac_ok\":{hmac_ok}}}\n"
+            ))
+        };
+        let at = parse_rfc3339("2026-01-02T03:04:05.678Z");
+        for (result, executed) in [("ok", true), ("failed", true), ("expired", false), ("patch_conflict", false)] {
+            let expected = Settlement { id: "x".to_owned(), executed, at };
+            assert_eq!(of("\"x\"", result, true), Some(expected), "{result}");
+        }
+        assert_eq!(of("\"x\"", "bad_hmac", false), None);
+        assert_eq!(of("\"x\"", "duplicate_id", true), None);
+        assert_eq!(of("null", "schema", true), None);
+        assert_eq!(settlement("no line\n"), None);
     }
 
     #[test]

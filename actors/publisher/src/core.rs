@@ -21,7 +21,7 @@ use crate::objects::{MAX_BLOB_BYTES, Store};
 use crate::pending::Pending;
 use crate::recovery::Recovery;
 use crate::refs;
-use crate::retries::Retries;
+use crate::retry_index::RetryIndex;
 use crate::safe_path::SafePath;
 use crate::tree::{FILE, Leaf, SafeTree};
 
@@ -65,8 +65,7 @@ pub struct Core {
     pub(crate) checkout_pending: bool,
     /// What `summaries/` and `context/` held when they were last looked at.
     pub(crate) seen: BTreeMap<String, (u64, i128, u64)>,
-    pub(crate) retries: Retries,
-    pub(crate) retries_committed: Option<Vec<u8>>,
+    pub(crate) retries: RetryIndex,
 }
 
 impl Core {
@@ -178,10 +177,7 @@ impl Core {
         let settled = self.commit_all(batch, now);
         match settled {
             Ok(settled) => {
-                // The commits stand: what fails now must not make them be made again.
-                if let Err(error) = self.settle_retries(batch.iter().take(settled.items)) {
-                    tracing::warn!(%error, "the retries index is written later");
-                }
+                self.settle_retries(batch.iter().take(settled.items));
                 Ok(settled)
             }
             Err(error) => {

@@ -15,6 +15,9 @@ use rustix::io::Errno;
 /// A temporary file's name starts so: hidden, and known as ours.
 pub(crate) const TEMPORARY_PREFIX: &str = ".ghost-bridge-";
 
+/// And ends so.
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
 /// Tells temporary files of this process apart.
 static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
@@ -239,6 +242,29 @@ impl Root {
         Ok(Some(out))
     }
 
+    /// Removes the temporary files that a crash left in a folder, not in those below it; tells how many there were.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn sweep(&self, folder: &str) -> std::io::Result<usize> {
+        let at = match openat(&self.top, folder, NOFOLLOW_FOLDER, Mode::empty()) {
+            Ok(at) => at,
+            Err(Errno::NOENT) => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        let mut swept = 0;
+        for entry in Dir::read_from(&at)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let ours = name.starts_with(TEMPORARY_PREFIX.as_bytes()) && name.ends_with(TEMPORARY_SUFFIX.as_bytes());
+            // A folder of that name is nobody's of ours; it stays.
+            if ours && unlinkat(&at, entry.file_name(), AtFlags::empty()).is_ok() {
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
     /// Renames a file within its folder.
     ///
     /// # Errors
@@ -261,7 +287,7 @@ fn stamp(stat: &rustix::fs::Stat) -> (u64, i128, u64) {
 fn temporary_name() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
     let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
-    format!("{TEMPORARY_PREFIX}{}-{now:x}-{number}.tmp", std::process::id())
+    format!("{TEMPORARY_PREFIX}{}-{now:x}-{number}{TEMPORARY_SUFFIX}", std::process::id())
 }
 
 #[cfg(test)]
@@ -300,6 +326,23 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path().join("a/b")).unwrap().count(), 1);
         root.remove(path).unwrap();
         assert!(!dir.path().join("a/b").exists() && dir.path().join("a").exists());
+    }
+
+    #[test]
+    fn what_a_crash_left_is_swept_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        assert_eq!(root.sweep("m").unwrap(), 0, "no folder, nothing to sweep");
+        let left = format!("m/{}", temporary_name());
+        let stays = ["m/retries.json", "m/.ghost-bridge-1.json", "m/.other.tmp", "m/journal/.ghost-bridge-1.tmp"];
+        for path in stays.iter().copied().chain([left.as_str(), "m/.ghost-bridge-d.tmp/inside"]) {
+            root.write(Path::new(path), b"x", false).unwrap();
+        }
+        assert_eq!(root.sweep("m").unwrap(), 1);
+        assert_eq!(root.find(Path::new(&left)).unwrap(), Found::Nothing);
+        for path in stays {
+            assert!(matches!(root.find(Path::new(path)).unwrap(), Found::File { .. }), "{path}");
+        }
     }
 
     #[test]

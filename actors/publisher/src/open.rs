@@ -16,7 +16,7 @@ use crate::files::Root;
 use crate::git::{Git, check_version};
 use crate::objects::Store;
 use crate::refs;
-use crate::retries::Retries;
+use crate::retry_index::RetryIndex;
 use crate::tree::SafeTree;
 
 /// Memory for objects that are read again and again.
@@ -149,13 +149,12 @@ impl Core {
             unpushed: 0,
             checkout_pending: false,
             seen: BTreeMap::new(),
-            retries: Retries::default(),
-            retries_committed: None,
+            retries: RetryIndex::default(),
         };
         core.load(head)?;
         core.open_indexed(now)?;
         core.open_base(now)?;
-        core.open_retries(now)?;
+        core.open_retries(now);
         core.start_recovery()?;
         Ok(core)
     }

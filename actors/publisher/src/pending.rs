@@ -12,8 +12,6 @@ use protocol::message::Filed;
 pub struct Pending {
     /// The commit's message.
     pub subject: String,
-    /// The command's id, where it has one.
-    pub id: Option<String>,
     /// The artifacts' paths beneath CLOUD.
     pub artifacts: Vec<String>,
     /// The audit line with its newline.
@@ -28,7 +26,7 @@ impl Pending {
     /// A commit that the log alone tells of.
     #[must_use]
     pub fn from_log(subject: String, artifacts: Vec<String>, audit_line: String) -> Self {
-        Self { subject, id: None, artifacts, audit_line, log_rolled_to: None, named: false }
+        Self { subject, artifacts, audit_line, log_rolled_to: None, named: false }
     }
 }
 
@@ -36,7 +34,6 @@ impl From<Filed> for Pending {
     fn from(filed: Filed) -> Self {
         Self {
             subject: filed.subject.to_string(),
-            id: filed.id.as_ref().map(|id| id.as_str().to_owned()),
             artifacts: filed.artifacts,
             audit_line: filed.audit_line,
             log_rolled_to: filed.log_rolled_to,

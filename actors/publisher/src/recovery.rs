@@ -40,25 +40,30 @@ pub struct Recovery {
 impl Core {
     /// Compares the logs on disk with the branch; what is missing is made by [`Core::recover`].
     pub(crate) fn start_recovery(&mut self) -> Result<(), WorkError> {
-        let io = |top: &Path, folder: &str| {
-            let path = top.join(folder);
-            move |e| WorkError::io(path, e)
-        };
-        let listed = self.root.list("logs", MAX_LISTED).map_err(io(self.root.path(), "logs"))?.unwrap_or_default();
         let mut logs = VecDeque::new();
-        for file in listed {
-            let name = file.path.rsplit('/').next().unwrap_or_default();
-            let rolled = name.starts_with("bridge-") && name.ends_with(".log");
-            if rolled && self.get(&file.path)?.is_none() {
-                logs.push_back(file.path);
+        for path in self.rolled_logs()? {
+            if self.get(&path)?.is_none() {
+                logs.push_back(path);
             }
         }
         logs.push_back(LOG_PATH.to_owned());
-        let letters = self.root.list("dead_letter", MAX_LISTED).map_err(io(self.root.path(), "dead_letter"))?;
+        let letters = self.root.list("dead_letter", MAX_LISTED);
+        let letters = letters.map_err(|e| WorkError::io(self.root.path().join("dead_letter"), e))?;
         let letters = DeadLetters::new(letters.unwrap_or_default().into_iter().map(|file| file.path));
         self.log = self.committed_log()?;
         self.recovery = Some(Recovery { logs, steps: VecDeque::new(), letters, first: true });
         Ok(())
+    }
+
+    /// The segments on disk that the log was moved to, oldest first.
+    pub(crate) fn rolled_logs(&self) -> Result<Vec<String>, WorkError> {
+        let listed = self.root.list("logs", MAX_LISTED);
+        let listed = listed.map_err(|e| WorkError::io(self.root.path().join("logs"), e))?.unwrap_or_default();
+        let rolled = |path: &String| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            name.starts_with("bridge-") && name.ends_with(".log")
+        };
+        Ok(listed.into_iter().map(|file| file.path).filter(rolled).collect())
     }
 
     /// Makes the next commits for what the log on disk tells of; `afresh` compares it anew first.
@@ -106,6 +111,7 @@ impl Core {
     fn recover_some(&mut self, recovery: &mut Recovery, now: DateTime<Utc>) -> Result<(u64, bool), WorkError> {
         let (mut tip, mut made, mut lines) = (self.head, 0, 0);
         let mut done = false;
+        let mut settled = Vec::new();
         while made < GROUP_MAX as u64 {
             match recovery.steps.pop_front() {
                 Some(Step::Known(line)) => {
@@ -117,6 +123,7 @@ impl Core {
                     let text = String::from_utf8_lossy(&line).into_owned();
                     tip = Some(self.one(&audit::derive(&text, &recovery.letters), tip, now)?);
                     self.remember(&line);
+                    settled.extend(audit::settlement(&text));
                     made += 1;
                     lines += 1;
                 }
@@ -134,6 +141,7 @@ impl Core {
             }
         }
         self.publish(tip, made, now)?;
+        self.settle_recovered(&settled);
         Ok((lines, done))
     }
 

@@ -13,6 +13,7 @@ pub struct PublisherStatus {
     pushes_failed: AtomicU64,
     committed: AtomicU64,
     queued: AtomicU64,
+    retries: AtomicU64,
     ready: AtomicBool,
 }
 
@@ -59,6 +60,12 @@ impl PublisherStatus {
         self.queued.load(Ordering::Relaxed)
     }
 
+    /// Commands in the retries index: their execution failed for a passing cause, and they are not settled yet.
+    #[must_use]
+    pub fn retries_pending(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
     /// Whether the repository is open and what an earlier run left is committed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -71,6 +78,10 @@ impl PublisherStatus {
 
     pub(crate) fn set_queued(&self, count: u64) {
         self.queued.store(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_retries(&self, count: u64) {
+        self.retries.store(count, Ordering::Relaxed);
     }
 
     pub(crate) fn set_ready(&self) {

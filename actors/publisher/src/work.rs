@@ -12,6 +12,7 @@ use crate::error::WorkError;
 use crate::integrate::Integrated;
 use crate::network::RemoteKind;
 use crate::pending::Pending;
+use crate::retries::Retries;
 
 /// How soon the index is brought in line after the last commit.
 pub const QUIET: Duration = Duration::from_millis(100);
@@ -21,11 +22,16 @@ pub const LAG_MAX: Duration = Duration::from_secs(1);
 /// The pause before work that failed is done again.
 pub const RETRY: Duration = Duration::from_secs(1);
 
+/// The shortest time between two updates of the retries index: what comes meanwhile goes into the next one.
+pub const RETRIES_PAUSE: Duration = Duration::from_secs(1);
+
 /// One piece of work on the repository.
 #[derive(Debug)]
 pub enum Task {
     /// Commits for what was announced.
     Commit(Vec<Pending>),
+    /// Noting failed tries, and whatever else the retries index lacks.
+    Retries(Retries),
     /// Commits for what the log on disk tells of; true: the log is compared afresh first.
     Recover(bool),
     /// Taking in what was fetched; false: the remote has no such branch.
@@ -43,6 +49,8 @@ pub enum Task {
 pub enum Done {
     /// So many of the batch are settled; the rest comes back.
     Committed(Result<Settled, WorkError>, Vec<Pending>),
+    /// The retries index is on disk and on the branch.
+    Retried(Result<(), WorkError>),
     /// So many lines got their commits.
     Recovered(Result<u64, WorkError>),
     /// How the branch stands to the remote's.
@@ -66,6 +74,10 @@ pub struct View {
     pub index_lags: bool,
     /// Packs that were written since packs were last consolidated.
     pub packs: usize,
+    /// Commands in the retries index.
+    pub retries: u64,
+    /// Whether the retries index on disk or on the branch is behind.
+    pub retries_lag: bool,
 }
 
 impl View {
@@ -77,6 +89,8 @@ impl View {
             recovering: core.is_recovering(),
             index_lags: core.index_lags(),
             packs: core.packs(),
+            retries: core.retries_pending() as u64,
+            retries_lag: core.retries_lag(),
         }
     }
 }
@@ -91,6 +105,7 @@ impl Task {
                 batch.drain(..items.min(batch.len()));
                 Done::Committed(settled, batch)
             }
+            Self::Retries(attempts) => Done::Retried(core.update_retries(attempts, now)),
             Self::Recover(afresh) => Done::Recovered(core.recover_from_disk(afresh, now)),
             Self::Integrate(exists) => Done::Integrated(core.integrate(exists, now)),
             Self::Pushed(id, count) => Done::Pushed(core.pushed(id, count, now)),

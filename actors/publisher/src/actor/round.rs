@@ -47,9 +47,9 @@ impl Publisher {
         }
         let (Some(route), Some(_)) = (&self.route, self.kind) else { return };
         let (git, remote, branch) = route.clone();
+        let waiting = !self.queue.is_empty() || self.queue.is_behind() || self.view.recovering || self.attempts_wait();
         if let Some(stop) = &mut self.stop {
-            let drained = self.queue.is_empty() && !self.queue.is_behind() && !self.view.recovering;
-            if !drained || stop.pushed {
+            if waiting || stop.pushed {
                 return;
             }
             stop.pushed = true;

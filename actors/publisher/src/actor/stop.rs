@@ -43,6 +43,7 @@ impl Publisher {
         let waiting = uncommitted > 0
             || self.queue.is_behind()
             || self.view.recovering
+            || self.attempts_wait()
             || self.core.is_none()
             || self.scan_at.is_none();
         let local = self.kind.is_none() || self.trouble.is_some();

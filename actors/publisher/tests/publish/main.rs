@@ -11,6 +11,7 @@
 mod commits;
 mod recovery;
 mod remotes;
+mod retries;
 mod startup;
 mod work_tree;
 mod world;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use publisher::{OpenError, PublisherConfig, open_check};
 
-use crate::world::{World, git, read, run, until, write};
+use crate::world::{World, git, run, until, write};
 
 fn check(cloud: &Path) -> Result<(), OpenError> {
     open_check(&PublisherConfig::new(cloud))
@@ -64,34 +64,6 @@ fn locks_that_a_crash_left_are_removed_at_the_start() {
         for lock in locks {
             assert!(!world.cloud.join(".git").join(lock).exists(), "{lock}");
         }
-    });
-}
-
-#[test]
-fn an_unreadable_retries_index_is_set_aside_and_a_filled_one_published() {
-    let world = World::seeded();
-    write(&world.cloud, "meta/retries.json", "{ not json");
-    run(world.config(), |bridge| async move {
-        until("ready", || bridge.status.is_ready()).await;
-        assert_eq!(read(&world.cloud, "meta/retries.json").unwrap(), "{}\n");
-        let aside: Vec<_> = std::fs::read_dir(world.cloud.join("meta"))
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.starts_with("retries.json.bad-"))
-            .collect();
-        assert_eq!(aside.len(), 1);
-        assert_eq!(read(&world.cloud.join("meta"), &aside[0]).unwrap(), "{ not json");
-        bridge.stop().await;
-    });
-    let mut world = World::seeded();
-    let entry = "{\"a\": {\"attempts\": 2, \"last_error\": \"disk\", \"last_ts\": \"2026-11-23T00:00:00Z\"}}";
-    write(&world.cloud, "meta/retries.json", entry);
-    run(world.config(), |bridge| async move {
-        until("its commit", || world.has_on_remote("bridge: retries index update")).await;
-        let a = world.file("a");
-        bridge.send(a).await;
-        let settled = || git(&world.remote, &["show", "main:meta/retries.json"]) == "{}";
-        until("the entry to go", settled).await;
     });
 }
 

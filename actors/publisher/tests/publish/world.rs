@@ -11,7 +11,7 @@ use protocol::artifact::CommitSubject;
 use protocol::audit::{AuditEntry, AuditLine, AuditResult};
 use protocol::digest::Sha256;
 use protocol::id::CommandId;
-use protocol::message::Filed;
+use protocol::message::{Attempt, Filed};
 use protocol::reason::Reason;
 use publisher::{Publisher, PublisherConfig, PublisherStatus, Stop, Stopped};
 use supervision::{Budget, Gauge, Lifeline, Port};
@@ -113,15 +113,15 @@ impl World {
         self.top().join(name)
     }
 
-    fn line(&mut self, id: Option<&str>, result: AuditResult, exit: Option<u8>, input: &Sha256) -> AuditLine {
+    fn line(&mut self, id: Option<&str>, result: AuditResult, hmac_ok: bool, input: &Sha256) -> AuditLine {
         let entry = AuditEntry {
             ts: "2026-11-23T00:00:00.000Z".to_owned(),
             id: id.map(|id| CommandId::parse(id).unwrap()),
             action: None,
             result,
-            exit,
+            exit: (result == AuditResult::Ok).then_some(0),
             files_changed: 0,
-            hmac_ok: true,
+            hmac_ok,
             input_sha256: *input,
         };
         let line = AuditLine::chain(entry, self.prev).unwrap();
@@ -141,7 +141,7 @@ impl World {
         for path in &artifacts {
             write(&self.cloud, path, &format!("{path}\n"));
         }
-        let audit = self.line(Some(id), AuditResult::Ok, Some(0), &Sha256::of(id.as_bytes()));
+        let audit = self.line(Some(id), AuditResult::Ok, true, &Sha256::of(id.as_bytes()));
         let id = CommandId::parse(id).unwrap();
         let subject = CommitSubject::Results { id: id.clone(), exit_code: 0 };
         filed(Some(id), subject, artifacts, audit)
@@ -152,8 +152,17 @@ impl World {
         let input = Sha256::of(stem.as_bytes());
         let path = format!("dead_letter/{stem}-{}.json", input.short());
         write(&self.cloud, &path, "{}\n");
-        let audit = self.line(None, AuditResult::Rejected(Reason::Malformed), None, &input);
+        let audit = self.line(None, AuditResult::Rejected(Reason::Malformed), false, &input);
         filed(None, CommitSubject::DeadLetter { reason: Reason::Malformed }, vec![path], audit)
+    }
+
+    /// Files a dead letter of a document that bears `id`.
+    pub fn refuse(&mut self, id: &str, reason: Reason, hmac_ok: bool) -> Filed {
+        let input = Sha256::of(format!("{id} {}", reason.as_str()).as_bytes());
+        let path = format!("dead_letter/{id}-{}.json", input.short());
+        write(&self.cloud, &path, "{}\n");
+        let audit = self.line(Some(id), AuditResult::Rejected(reason), hmac_ok, &input);
+        filed(CommandId::parse(id).ok(), CommitSubject::DeadLetter { reason }, vec![path], audit)
     }
 
     /// Moves the log away, as the archiver does before it writes the next line.
@@ -183,21 +192,20 @@ fn filed(id: Option<CommandId>, subject: CommitSubject, artifacts: Vec<String>, 
 pub struct Bridge {
     addr: Addr<Publisher>,
     port: Port<Filed>,
+    tries: Port<Attempt>,
     pub status: Arc<PublisherStatus>,
 }
 
 impl Bridge {
     pub async fn send(&self, filed: Filed) {
-        let mut filed = Some(filed);
-        until("room in the mailbox", || match self.port.send(filed.take().unwrap()) {
-            Ok(()) => true,
-            Err(supervision::SendError::Full(back)) => {
-                filed = Some(back);
-                false
-            }
-            Err(error) => panic!("{error:?}"),
-        })
-        .await;
+        deliver(&self.port, filed).await;
+    }
+
+    /// Tells of a try that failed, the `attempts`th of its command, long before anything is filed.
+    pub async fn tried(&self, id: &str, attempts: u32) {
+        let at = chrono::DateTime::from_timestamp(1_700_000_000 + i64::from(attempts), 0).unwrap();
+        let error = "io_error: no space left".to_owned();
+        deliver(&self.tries, Attempt { id: CommandId::parse(id).unwrap(), attempts, error, at }).await;
     }
 
     pub async fn stop(&self) -> Stopped {
@@ -219,6 +227,19 @@ impl Bridge {
     }
 }
 
+async fn deliver<M: Send + 'static>(port: &Port<M>, message: M) {
+    let mut message = Some(message);
+    until("room in the mailbox", || match port.send(message.take().unwrap()) {
+        Ok(()) => true,
+        Err(supervision::SendError::Full(back)) => {
+            message = Some(back);
+            false
+        }
+        Err(error) => panic!("{error:?}"),
+    })
+    .await;
+}
+
 /// Waits for a condition.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -237,7 +258,8 @@ pub fn run<F: Future<Output = ()> + 'static>(config: PublisherConfig, scenario: 
         let status = Arc::new(PublisherStatus::default());
         let theirs = Arc::clone(&status);
         let addr = Supervisor::start(move |_| Publisher::new(config, theirs, lifeline));
-        let port = Port::new(addr.clone(), Gauge::new("publisher", 2_000));
-        scenario(Bridge { addr, port, status }).await;
+        let gauge = Gauge::new("publisher", 2_000);
+        let (port, tries) = (Port::new(addr.clone(), Arc::clone(&gauge)), Port::new(addr.clone(), gauge));
+        scenario(Bridge { addr, port, tries, status }).await;
     });
 }
