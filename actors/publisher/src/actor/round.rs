@@ -47,7 +47,9 @@ impl Publisher {
         }
         let (Some(route), Some(_)) = (&self.route, self.kind) else { return };
         let (git, remote, branch) = route.clone();
-        let waiting = !self.queue.is_empty() || self.queue.is_behind() || self.view.recovering || self.attempts_wait();
+        let behind = self.queue.is_behind() || self.view.recovering;
+        // What is being worked on may be a commit that the last push is to take along.
+        let waiting = self.working || behind || !self.queue.is_empty() || self.attempts_wait();
         if let Some(stop) = &mut self.stop {
             if waiting || stop.pushed {
                 return;

@@ -124,6 +124,24 @@ fn a_stop_does_not_wait_for_a_silent_remote() {
 }
 
 #[test]
+fn a_stop_pushes_the_commit_that_is_just_being_made() {
+    let mut world = World::seeded();
+    // No look at the remote comes in between.
+    let config = PublisherConfig { fetch_every: Duration::from_secs(3600), ..world.config() };
+    run(config, |bridge| async move {
+        let a = world.file("a");
+        bridge.send(a).await;
+        until("the push", || pushed(&world, "a")).await;
+        bridge.quiet(&world, 1).await;
+        let b = world.file("b");
+        bridge.send(b).await;
+        let stopped = bridge.stop_within(crate::world::PATIENCE).await;
+        assert_eq!((stopped.unpushed, stopped.uncommitted), (0, 0));
+        assert!(pushed(&world, "b"));
+    });
+}
+
+#[test]
 fn a_stop_commits_and_pushes_what_waits() {
     let mut world = World::seeded();
     let config = PublisherConfig { fetch_every: Duration::from_secs(3600), ..world.config() };
