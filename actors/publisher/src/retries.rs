@@ -160,7 +160,7 @@ pub fn bad_name(now: DateTime<Utc>, number: u32) -> String {
 
 /// A text as the index keeps it: without line breaks and other control characters, and no longer than
 /// [`MAX_ERROR_BYTES`].
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::new();
     for c in text.chars() {
         if line.len() + c.len_utf8() > MAX_ERROR_BYTES {

@@ -18,7 +18,7 @@ use crate::error::WorkError;
 use crate::files::{Found, Root};
 use crate::objects::MAX_BLOB_BYTES;
 use crate::pending::Pending;
-use crate::retries::{MAX_INDEX_BYTES, RETRIES_PATH, Retries, bad_name};
+use crate::retries::{MAX_INDEX_BYTES, RETRIES_PATH, Retries, bad_name, one_line};
 use crate::tree::{FILE, Leaf};
 
 /// The commit's message.
@@ -81,7 +81,8 @@ fn look(root: &Root) -> std::io::Result<Seen> {
         Ok(None) => Seen::Nothing,
         Ok(Some(bytes)) => match Retries::parse(&bytes) {
             Ok(retries) => Seen::Index(bytes, retries),
-            Err(error) => Seen::Other(error.to_string()),
+            // The reader quotes what it does not like, however long that is.
+            Err(error) => Seen::Other(one_line(&error.to_string())),
         },
         Err(error) if matches!(error.kind(), ErrorKind::FileTooLarge | ErrorKind::PermissionDenied) => {
             Seen::Other(error.to_string())
@@ -261,5 +262,25 @@ impl Core {
 
     fn retries_error(&self, error: std::io::Error) -> WorkError {
         WorkError::io(self.root.path().join(RETRIES_PATH), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retries::MAX_ERROR_BYTES;
+
+    #[test]
+    fn what_is_said_of_an_unreadable_index_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let long = "x".repeat(100_000);
+        for text in [format!("{{\"a\": \"{long}\"}}"), format!("{{\"a\": {{\"{long}\": 1}}}}"), long] {
+            root.write(Path::new(RETRIES_PATH), text.as_bytes(), false).unwrap();
+            let Seen::Other(why) = look(&root).unwrap() else { panic!("{text:.20}") };
+            assert!(!why.is_empty() && why.len() <= MAX_ERROR_BYTES, "{}", why.len());
+        }
+        assert_eq!(attempts(dir.path()), BTreeMap::new());
+        assert_eq!(attempts(&dir.path().join("gone")), BTreeMap::new());
     }
 }
