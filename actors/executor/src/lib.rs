@@ -1,7 +1,7 @@
 //! The executor: plans a verified command in memory, judges the plan, and applies it whole or not at all.
 //!
 //! A command passes, in this order: identity ([`protocol::ledger`]), [`policy`] (the document alone), the dry run
-//! ([`plan`]: every op played on an [`overlay`], counts, [`diff`]), and execution ([`apply`], then [`checks`]). The
+//! ([`plan`]: every op played on an [`overlay`], a sent diff by [`patch`], counts, the [`diff`] that is published), and execution ([`apply`], then [`checks`]). The
 //! first that fails decides. Between plan and application lies the one point at which a record of the command can be
 //! made durable before anything changes.
 //!
@@ -32,6 +32,7 @@ pub mod config;
 pub mod core;
 pub mod diff;
 pub mod overlay;
+pub mod patch;
 pub mod plan;
 pub mod policy;
 pub mod tree;

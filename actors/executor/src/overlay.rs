@@ -123,6 +123,23 @@ impl<'t> Overlay<'t> {
         Ok(())
     }
 
+    /// Where the file that is at `path` now was before the command, if it was anywhere.
+    ///
+    /// # Errors
+    /// A [`TreeError`] where the path cannot be used.
+    pub fn origin(&mut self, path: &RelativePath) -> Result<Option<RelativePath>, TreeError> {
+        Ok(self.entry(path)?.origin.clone())
+    }
+
+    /// Says that the file at `path` is the one that was at `origin` before the command.
+    ///
+    /// # Errors
+    /// A [`TreeError`] where the path cannot be used.
+    pub fn set_origin(&mut self, path: &RelativePath, origin: Option<RelativePath>) -> Result<(), TreeError> {
+        self.entry(path)?.origin = origin;
+        Ok(())
+    }
+
     /// Moves the file at `from` to the admitted path `to`.
     ///
     /// # Errors

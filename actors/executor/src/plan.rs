@@ -1,6 +1,8 @@
 //! The dry run: a permitted command played in memory, up to the whole mutation with its counts and its diff. It reads
 //! the tree and writes nothing.
 
+mod patch;
+
 use protocol::artifact::OpReport;
 use protocol::command::{Expect, FileMode};
 use protocol::digest::Sha256;
@@ -24,7 +26,7 @@ pub struct Plan {
     pub bytes_written: u64,
     /// The git-format diff.
     pub diff: Vec<u8>,
-    /// One report an op.
+    /// One report an op; one a file for a diff.
     pub ops: Vec<OpReport>,
     /// What must hold afterwards.
     pub checks: Vec<CheckStep>,
@@ -86,7 +88,7 @@ pub fn plan(
     let mut ops = Vec::with_capacity(permitted.steps.len());
     for (number, (step, name)) in steps() {
         in_time(deadline)?;
-        ops.push(play(&mut overlay, step, name, &format!("op {} ({name})", number + 1))?);
+        ops.extend(play(&mut overlay, step, name, &format!("op {} ({name})", number + 1))?);
     }
     let changes = overlay.changes();
     if let Some(folder) = overlay.new_bare_repository(&changes).map_err(at("the command"))? {
@@ -147,28 +149,32 @@ fn look_at_check(tree: &Tree, step: &CheckStep, number: usize) -> Result<(), Pla
     }
 }
 
-fn play(overlay: &mut Overlay<'_>, step: &Step, name: &'static str, place: &str) -> Result<OpReport, PlanError> {
+/// Plays one step: its report, or one for each file of a diff.
+fn play(overlay: &mut Overlay<'_>, step: &Step, name: &'static str, place: &str) -> Result<Vec<OpReport>, PlanError> {
+    if let Step::Patch(parsed) = step {
+        return patch::play(overlay, parsed, name, place);
+    }
     let blank = OpReport { op: name, path: None, from: None, to: None, before_sha256: None, after_sha256: None };
-    let report = |path: &RelativePath, before: Option<Sha256>, after: Option<Sha256>| OpReport {
+    let about = |path: &RelativePath, before: Option<Sha256>, after: Option<Sha256>| OpReport {
         path: Some(path.to_string()),
         before_sha256: before,
         after_sha256: after,
         ..blank.clone()
     };
-    Ok(match step {
-        Step::Noop => blank,
+    let report = match step {
+        Step::Noop | Step::Patch(_) => blank,
         Step::Write { path, content, mode, .. } => {
             overlay.admit(path).map_err(at(place))?;
             let old = overlay.now(path).map_err(at(place))?;
             let image = Image { content: content.as_slice().into(), bits: bits(old.as_ref(), *mode) };
             let after = image.sha256();
             overlay.put(path, image).map_err(at(place))?;
-            report(path, old.map(|old| old.sha256()), Some(after))
+            about(path, old.map(|old| old.sha256()), Some(after))
         }
         Step::Delete { path, .. } => {
             let old = existing(overlay, path, place)?;
             overlay.remove(path).map_err(at(place))?;
-            report(path, Some(old.sha256()), None)
+            about(path, Some(old.sha256()), None)
         }
         Step::Replace { path, search, replace, count, .. } => {
             let old = existing(overlay, path, place)?;
@@ -176,7 +182,7 @@ fn play(overlay: &mut Overlay<'_>, step: &Step, name: &'static str, place: &str)
             let image = Image { content: content.into(), bits: old.bits };
             let after = image.sha256();
             overlay.put(path, image).map_err(at(place))?;
-            report(path, Some(old.sha256()), Some(after))
+            about(path, Some(old.sha256()), Some(after))
         }
         Step::Move { from, to, overwrite, .. } => {
             let image = existing(overlay, from, place)?;
@@ -197,7 +203,8 @@ fn play(overlay: &mut Overlay<'_>, step: &Step, name: &'static str, place: &str)
                 ..blank
             }
         }
-    })
+    };
+    Ok(vec![report])
 }
 
 fn existing(overlay: &mut Overlay<'_>, path: &RelativePath, place: &str) -> Result<Image, PlanError> {

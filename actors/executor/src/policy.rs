@@ -6,9 +6,14 @@ use protocol::path::{RelativePath, fold};
 use protocol::reason::{Reason, Stage, Verdict};
 
 use crate::config::{ConfigError, Limits, TargetConfig};
+use crate::patch::parse::{Parsed, parse};
+use crate::patch::{FilePatch, Name};
 
 /// The service's own folders, which no command may touch in CLOUD.
 const SERVICE_FOLDERS: [&str; 7] = ["commands", "meta", "results", "diffs", "archive", "dead_letter", "logs"];
+
+/// The modes of regular files in a diff.
+const FILE_MODES: [u32; 2] = [0o100_644, 0o100_755];
 
 /// A target's rules, ready to be applied.
 #[derive(Debug)]
@@ -76,6 +81,9 @@ pub enum Step {
         /// The precondition.
         expect: Option<Expect>,
     },
+    /// See [`Op::ApplyDiff`]. Every name in it was found good, as far as it could be read; what cannot be read is the
+    /// dry run's to refuse.
+    Patch(Parsed),
 }
 
 impl Step {
@@ -83,7 +91,7 @@ impl Step {
     #[must_use]
     pub fn expectation(&self) -> Option<(&RelativePath, Expect)> {
         let (path, expect) = match self {
-            Self::Noop => return None,
+            Self::Noop | Self::Patch(_) => return None,
             Self::Write { path, expect, .. } | Self::Delete { path, expect } | Self::Replace { path, expect, .. } => {
                 (path, expect)
             }
@@ -143,17 +151,32 @@ impl Policy {
     /// # Errors
     /// The verdict on the first thing that is not allowed; it names the op and the rule.
     pub fn judge(&self, command: &Command) -> Result<Permitted, Verdict> {
-        for (number, op) in command.ops.iter().enumerate() {
-            self.action(&place(number, op), op, &command.allowed_actions)?;
+        let diff = |op: &Op| match op {
+            Op::ApplyDiff { diff } => Some(parse(diff.clone().into_bytes())),
+            _ => None,
+        };
+        let ops: Vec<(String, &Op, Option<Parsed>)> =
+            command.ops.iter().enumerate().map(|(number, op)| (place(number, op), op, diff(op))).collect();
+        for (place, op, diff) in &ops {
+            let needed =
+                op.action().map(|action| (place.clone(), action)).into_iter().chain(
+                    diff.iter().flat_map(|parsed| &parsed.diff.files).flat_map(|file| diff_actions(place, file)),
+                );
+            for (place, action) in needed {
+                self.action(&place, action, &command.allowed_actions)?;
+            }
         }
         let (max_files_changed, max_runtime_ms, max_bytes_written) = self.bounds(command)?;
-        let step = |(number, op)| self.step(&place(number, op), op);
+        let step = |(place, op, diff): (String, &Op, Option<Parsed>)| match diff {
+            Some(parsed) => self.patch(&place, parsed),
+            None => self.step(&place, op),
+        };
         let check = |(number, check): (usize, &Check)| {
             let place = format!("check {} ({})", number + 1, check.name());
             Ok(CheckStep { check: check.clone(), path: self.path(&place, check.path())? })
         };
         Ok(Permitted {
-            steps: command.ops.iter().enumerate().map(step).collect::<Result<_, Verdict>>()?,
+            steps: ops.into_iter().map(step).collect::<Result<_, Verdict>>()?,
             checks: command.validation_plan.iter().enumerate().map(check).collect::<Result<_, Verdict>>()?,
             max_files_changed,
             max_bytes_written,
@@ -161,8 +184,7 @@ impl Policy {
         })
     }
 
-    fn action(&self, place: &str, op: &Op, allowed: &[Action]) -> Result<(), Verdict> {
-        let Some(action) = op.action() else { return Ok(()) };
+    fn action(&self, place: &str, action: Action, allowed: &[Action]) -> Result<(), Verdict> {
         if !allowed.contains(&action) {
             return Err(refuse(
                 Reason::ActionNotAllowed,
@@ -196,7 +218,8 @@ impl Policy {
 
     fn step(&self, place: &str, op: &Op) -> Result<Step, Verdict> {
         Ok(match op {
-            Op::Noop => Step::Noop,
+            // A diff is read before; see `patch`.
+            Op::Noop | Op::ApplyDiff { .. } => Step::Noop,
             Op::WriteFile { path, content, mode, expect, .. } => {
                 Step::Write { path: self.path(place, path)?, content: content.clone(), mode: *mode, expect: *expect }
             }
@@ -217,6 +240,23 @@ impl Policy {
         })
     }
 
+    /// Judges the names and modes of a diff. Those of a file that cannot be read to its end are not known yet.
+    fn patch(&self, place: &str, parsed: Parsed) -> Result<Step, Verdict> {
+        for file in &parsed.diff.files {
+            for name in file.old.iter().chain(&file.new) {
+                self.path(place, diff_name(place, name)?)?;
+            }
+            if let Some(mode) = file.old_mode.iter().chain(&file.new_mode).find(|mode| !FILE_MODES.contains(mode)) {
+                let detail = format!(
+                    "{place}: {} has the mode {mode:06o}; only regular files (100644, 100755) may be changed by a diff",
+                    file.label()
+                );
+                return Err(refuse(Reason::PathDenied, detail));
+            }
+        }
+        Ok(Step::Patch(parsed))
+    }
+
     fn path(&self, place: &str, text: &str) -> Result<RelativePath, Verdict> {
         let path = RelativePath::parse(text).map_err(|fault| refuse(fault.reason(), format!("{place}: {fault}")))?;
         let folded = fold(text);
@@ -235,6 +275,19 @@ impl Policy {
         }
         Ok(path)
     }
+}
+
+/// A name of a diff as text.
+fn diff_name<'n>(place: &str, name: &'n Name) -> Result<&'n str, Verdict> {
+    name.as_str().ok_or_else(|| refuse(Reason::PathDenied, format!("{place}: a path must be UTF-8: {name}")))
+}
+
+/// What `allowedActions` must name for one file of a diff, and where.
+fn diff_actions(place: &str, file: &FilePatch) -> impl Iterator<Item = (String, Action)> + use<> {
+    let writes = !file.deletes && (!file.renames || file.edits());
+    let needed = [(file.renames, Action::MoveFile), (file.deletes, Action::DeleteFile), (writes, Action::WriteFile)];
+    let place = format!("{place}: {}", file.label());
+    needed.into_iter().filter(|(is_needed, _)| *is_needed).map(move |(_, action)| (place.clone(), action))
 }
 
 /// How details name an op: `op 3 (moveFile)`, counted from 1.

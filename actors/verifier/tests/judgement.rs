@@ -119,7 +119,8 @@ fn each_fault_has_its_reason_and_names_its_place() {
         ("payload/inline/ops", &too_many, Schema, "/payload/inline/ops"),
         ("payload/inline/ops", r#"[{"op":"noop"},{"op":"fly"}]"#, Schema, "/payload/inline/ops/1/op"),
         ("payload/inline/ops", r#"[{"op":"noop","path":"x"}]"#, Schema, "/payload/inline/ops/0/path"),
-        ("payload/inline/ops", r#"[{"op":"applyDiff","diff":""}]"#, Schema, "not supported"),
+        ("payload/inline/ops", r#"[{"op":"applyDiff"}]"#, Schema, "/payload/inline/ops/0/diff"),
+        ("payload/inline/ops", r#"[{"op":"applyDiff","diff":"","path":"x"}]"#, Schema, "/payload/inline/ops/0/path"),
         ("payload/inline/ops", r#"[{"op":"writeFile","path":"x"}]"#, Schema, "/payload/inline/ops/0/content"),
         (
             "payload/inline/ops",

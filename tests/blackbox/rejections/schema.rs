@@ -135,10 +135,9 @@ fn ops() -> Vec<Doc> {
         op(json!({ "op": "deleteFile" })),
         op(json!({ "op": "replaceText", "path": "docs/a.txt", "search": "one" })),
         op(json!({ "op": "replaceText", "path": "docs/a.txt", "search": "one", "replace": "two", "count": "2" })),
-        // A diff is what this version does not do yet, and it says so.
-        op(json!({ "op": "applyDiff", "diff": diff })),
-        op(json!({ "op": "applyDiff", "diff": diff })).with("patchType", json!("unified")),
-        op(json!({ "op": "applyDiff", "diff": diff })).with("patchType", json!("hybrid")),
+        op(json!({ "op": "applyDiff", "diff": diff })).with("patchType", json!("ops")),
+        op(json!({ "op": "applyDiff" })).with("patchType", json!("unified")),
+        op(json!({ "op": "applyDiff", "diff": diff, "path": "docs/a.txt" })).with("patchType", json!("hybrid")),
         op(good).with("patchType", json!("unified")),
     ]
 }

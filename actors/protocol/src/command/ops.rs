@@ -172,6 +172,11 @@ pub enum Op {
         /// Precondition on `path`.
         expect: Option<Expect>,
     },
+    /// Applies a unified diff of any number of files.
+    ApplyDiff {
+        /// The diff's text.
+        diff: String,
+    },
 }
 
 impl Op {
@@ -184,14 +189,16 @@ impl Op {
             Self::MoveFile { .. } => "moveFile",
             Self::DeleteFile { .. } => "deleteFile",
             Self::ReplaceText { .. } => "replaceText",
+            Self::ApplyDiff { .. } => "applyDiff",
         }
     }
 
-    /// What `allowedActions` must name for this op; `None` is always allowed.
+    /// What `allowedActions` must name for this op; `None` is always allowed. What a diff needs stands in the diff, and
+    /// policy finds it there.
     #[must_use]
     pub const fn action(&self) -> Option<Action> {
         match self {
-            Self::Noop => None,
+            Self::Noop | Self::ApplyDiff { .. } => None,
             Self::WriteFile { .. } | Self::ReplaceText { .. } => Some(Action::WriteFile),
             Self::MoveFile { .. } => Some(Action::MoveFile),
             Self::DeleteFile { .. } => Some(Action::DeleteFile),
@@ -227,10 +234,10 @@ impl Op {
                 Ok(Self::DeleteFile { path: fields.string("path")?.to_owned(), expect: expect(&fields)? })
             }
             "replaceText" => replace_text(&fields),
-            _ => Err(fault(
-                &fields.at("op"),
-                "applyDiff is not supported by this version of the bridge; use writeFile or replaceText",
-            )),
+            _ => {
+                fields.only(&["op", "diff"])?;
+                Ok(Self::ApplyDiff { diff: fields.string("diff")?.to_owned() })
+            }
         }
     }
 }

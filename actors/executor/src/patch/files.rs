@@ -1,0 +1,188 @@
+//! The files of one diff, which take effect together: what a rename or copy takes is what was there before the diff,
+//! so that files can change places, and a file that is named again goes on from where its earlier patch left it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use protocol::command::FileMode;
+
+use super::{Body, Diff, FilePatch, Name, PatchError, apply};
+use crate::tree::{Image, MAX_FILE_BYTES};
+
+/// The most bytes that the files of one diff may have together when they are written, each time that they are.
+pub const MAX_WRITTEN_BYTES: u64 = 256 * 1024 * 1024;
+
+/// What the patch of one file did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The file that it took, if any.
+    pub from: Option<Name>,
+    /// The file that it made or changed; `None` for a deletion.
+    pub to: Option<Name>,
+    /// Whether `from` is gone because it became `to`.
+    pub is_rename: bool,
+    /// The file before; `None` where there was none.
+    pub before: Option<Image>,
+    /// The file after; `None` where there is none.
+    pub after: Option<Image>,
+}
+
+/// Why there is no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError<E> {
+    /// The diff does not fit.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+    /// Too much would be written.
+    #[error("{0}")]
+    TooLarge(String),
+    /// A file could not be looked at.
+    #[error("{0}")]
+    Look(E),
+}
+
+/// What the diff has made of a path so far.
+#[derive(Clone, Debug)]
+enum State {
+    /// A patch further on takes it away.
+    ToGo,
+    /// It was taken away.
+    Gone,
+    /// It was written.
+    Written(Image),
+}
+
+/// Plays the files of `diff`, in order. `look` says what is at a path before the diff.
+///
+/// # Errors
+/// The first file that does not fit, or what `look` says.
+pub fn play<E>(
+    diff: &Diff,
+    look: impl FnMut(&Name) -> Result<Option<Image>, E>,
+) -> Result<Vec<Outcome>, FilesError<E>> {
+    let mut states = HashMap::new();
+    for patch in diff.files.iter().filter(|patch| patch.renames || patch.deletes) {
+        states.extend(patch.old.clone().map(|old| (old, State::ToGo)));
+    }
+    let mut player = Player { diff, look, states, written: 0 };
+    diff.files.iter().map(|patch| player.file(patch)).collect()
+}
+
+struct Player<'d, L> {
+    diff: &'d Diff,
+    look: L,
+    states: HashMap<Name, State>,
+    written: u64,
+}
+
+impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
+    fn file(&mut self, patch: &FilePatch) -> Result<Outcome, FilesError<E>> {
+        let conflict = |what: &str| PatchError::File { file: patch.label(), what: what.to_owned() };
+        if let Body::Binary(_) = patch.body {
+            return Err(
+                conflict("a binary diff is not applied; send the file by writeFile with encoding base64").into()
+            );
+        }
+        let before = self.before(patch)?;
+        if let (Some(new), true) = (&patch.new, patch.renames || patch.copies || before.is_none()) {
+            self.make_way(new)?;
+        }
+        let content = before.as_ref().map(|image| image.content.clone()).unwrap_or_default();
+        let (bits, content) = if patch.hunks().is_empty() {
+            (bits(patch, before.as_ref()), content)
+        } else {
+            (bits(patch, before.as_ref()), apply::apply(&self.diff.text, patch, &content)?.into())
+        };
+        let Some(new) = &patch.new else {
+            if !content.is_empty() {
+                return Err(conflict("the diff deletes the file, but does not take away all of its lines").into());
+            }
+            self.states.extend(patch.old.clone().map(|old| (old, State::Gone)));
+            return Ok(Outcome { from: patch.old.clone(), to: None, is_rename: false, before, after: None });
+        };
+        let after = Image { content, bits };
+        self.weigh(new, &after)?;
+        self.states.insert(new.clone(), State::Written(after.clone()));
+        let is_rename = patch.renames;
+        if let (Some(old), true) = (&patch.old, is_rename) {
+            self.states.insert(old.clone(), State::Gone);
+        }
+        let from = if before.is_some() { patch.old.clone() } else { None };
+        Ok(Outcome { from, to: Some(new.clone()), is_rename, before, after: Some(after) })
+    }
+
+    /// The file that a patch starts from; `None` where it makes one.
+    fn before(&mut self, patch: &FilePatch) -> Result<Option<Image>, FilesError<E>> {
+        let Some(old) = &patch.old else { return Ok(None) };
+        let conflict = |what: &str| PatchError::File { file: old.to_string(), what: what.to_owned() };
+        let state = self.states.get(old);
+        match state {
+            Some(State::Written(_)) if patch.deletes => {
+                return Err(conflict("the diff deletes a file that it changes before").into());
+            }
+            Some(State::Written(image)) if !patch.renames && !patch.copies => return Ok(Some(image.clone())),
+            Some(State::Gone) if !patch.renames && !patch.copies => {
+                return Err(conflict("the diff changes a file that it moves away or deletes before").into());
+            }
+            _ => {}
+        }
+        match (self.look)(old).map_err(FilesError::Look)? {
+            Some(image) => Ok(Some(image)),
+            None if patch.creates.is_none() => Ok(None),
+            None => Err(conflict("there is no such file").into()),
+        }
+    }
+
+    /// Whether a file may come to be at `name`.
+    fn make_way(&mut self, name: &Name) -> Result<(), FilesError<E>> {
+        let conflict = |what: &str| PatchError::File { file: name.to_string(), what: what.to_owned() };
+        match self.states.get(name) {
+            Some(State::Written(_)) => Err(conflict("the diff makes a file where it puts one before").into()),
+            Some(State::ToGo | State::Gone) => Ok(()),
+            None if (self.look)(name).map_err(FilesError::Look)?.is_some() => {
+                Err(conflict("the diff makes this file, but it is there already").into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn weigh(&mut self, name: &Name, image: &Image) -> Result<(), FilesError<E>> {
+        let size = u64::try_from(image.content.len()).unwrap_or(u64::MAX);
+        if size > MAX_FILE_BYTES {
+            let what = format!("{name} would become {size} bytes long; the most is {MAX_FILE_BYTES}");
+            return Err(FilesError::TooLarge(what));
+        }
+        self.written = self.written.saturating_add(size);
+        if self.written > MAX_WRITTEN_BYTES {
+            let what = format!("{name} makes the files that this diff writes more than {MAX_WRITTEN_BYTES} bytes");
+            return Err(FilesError::TooLarge(what));
+        }
+        Ok(())
+    }
+}
+
+/// The permission bits afterwards: those of before, unless the diff asks for git's other mode. A mode before that is
+/// not the file's is no fault, as with git.
+fn bits(patch: &FilePatch, before: Option<&Image>) -> u32 {
+    const OWNER_EXECUTES: u32 = 0o100;
+    let wanted =
+        patch.new_mode.map(|mode| if mode & OWNER_EXECUTES == 0 { FileMode::Regular } else { FileMode::Executable });
+    match (before, wanted) {
+        (Some(before), None) => before.bits,
+        (Some(before), Some(wanted)) if before.mode() == wanted => before.bits,
+        (_, Some(wanted)) => wanted.bits(),
+        (None, None) => FileMode::Regular.bits(),
+    }
+}
+
+/// What the paths hold after all: by name, `None` where nothing is left.
+#[must_use]
+pub fn result(outcomes: &[Outcome]) -> BTreeMap<Name, Option<Image>> {
+    let mut paths = BTreeMap::new();
+    for outcome in outcomes.iter().filter(|outcome| outcome.is_rename || outcome.to.is_none()) {
+        paths.extend(outcome.from.clone().map(|from| (from, None)));
+    }
+    for outcome in outcomes {
+        paths.extend(outcome.to.clone().map(|to| (to, outcome.after.clone())));
+    }
+    paths
+}

@@ -1,0 +1,241 @@
+//! The header of one file's patch: names, modes, and what happens to the file.
+
+use super::names::{self, Ends, stripped, unquote, whole};
+use super::{Body, FilePatch, Name, shown};
+
+/// The longest `diff --git` line that is searched for names, in bytes: two quoted paths of 4,096 bytes fit.
+const MAX_NAMES_BYTES: usize = 64 * 1024;
+/// Said where git apply would guess.
+const NO_NAME: &str = "the header gives the file no name; write --- a/path and +++ b/path";
+
+/// What was wrong with a header line.
+pub(super) type Fault = String;
+
+/// Reads git's header line by line.
+#[derive(Debug)]
+pub(super) struct GitHeader {
+    /// The name of the `diff --git` line, where it has the same name twice.
+    default: Option<Name>,
+    /// Whether names have a first component (`a/`, `b/`) that goes.
+    strips: bool,
+    deletes: bool,
+    patch: FilePatch,
+}
+
+pub(super) fn blank(line: usize) -> FilePatch {
+    FilePatch {
+        old: None,
+        new: None,
+        creates: None,
+        deletes: false,
+        renames: false,
+        copies: false,
+        old_mode: None,
+        new_mode: None,
+        ids: None,
+        body: Body::Text(Vec::new()),
+        line,
+    }
+}
+
+impl GitHeader {
+    /// Starts with what follows `diff --git `.
+    pub(super) fn new(rest: &[u8], line: usize) -> Self {
+        let rest = rest.strip_suffix(b"\n").unwrap_or(rest);
+        let as_it_is = doubled(rest, false);
+        let is_prefixed = as_it_is.as_ref().is_none_or(|name| name.starts_with(b"a/") || name.starts_with(b"b/"));
+        let default = if is_prefixed { doubled(rest, true) } else { as_it_is };
+        Self {
+            default: default.map(Name),
+            strips: is_prefixed,
+            deletes: false,
+            patch: FilePatch { creates: Some(false), ..blank(line) },
+        }
+    }
+
+    /// Takes one line; `false` where the header ends before it.
+    pub(super) fn take(&mut self, line: &[u8]) -> Result<bool, Fault> {
+        let has = |keyword: &str| line.strip_prefix(keyword.as_bytes());
+        let patch = &mut self.patch;
+        if let Some(rest) = has("--- ") {
+            Self::side("---", &mut patch.old, rest, patch.creates == Some(true), self.strips)?;
+        } else if let Some(rest) = has("+++ ") {
+            Self::side("+++", &mut patch.new, rest, self.deletes, self.strips)?;
+        } else if let Some(rest) = has("old mode ") {
+            patch.old_mode = Some(mode(rest)?);
+        } else if let Some(rest) = has("new mode ") {
+            patch.new_mode = Some(mode(rest)?);
+        } else if let Some(rest) = has("deleted file mode ") {
+            self.deletes = true;
+            patch.old = self.default.clone();
+            patch.old_mode = Some(mode(rest)?);
+        } else if let Some(rest) = has("new file mode ") {
+            patch.creates = Some(true);
+            patch.new = self.default.clone();
+            patch.new_mode = Some(mode(rest)?);
+        } else if let Some(rest) = has("copy from ") {
+            (patch.copies, patch.old) = (true, full(rest));
+        } else if let Some(rest) = has("copy to ") {
+            (patch.copies, patch.new) = (true, full(rest));
+        } else if let Some(rest) = has("rename from ").or_else(|| has("rename old ")) {
+            (patch.renames, patch.old) = (true, full(rest));
+        } else if let Some(rest) = has("rename to ").or_else(|| has("rename new ")) {
+            (patch.renames, patch.new) = (true, full(rest));
+        } else if let Some(rest) = has("index ") {
+            self.index(rest)?;
+        } else if has("similarity index ").or_else(|| has("dissimilarity index ")).is_none() {
+            return Ok(false);
+        }
+        let kinds = [self.deletes, self.patch.creates == Some(true), self.patch.renames, self.patch.copies];
+        if kinds.into_iter().filter(|it| *it).count() > 1 {
+            return Err("contradicts a header line before it: a file is made, deleted, renamed or copied".to_owned());
+        }
+        Ok(true)
+    }
+
+    /// The name of one side: it must be the one that is known already, or `/dev/null` where there is no file.
+    fn side(sign: &str, known: &mut Option<Name>, rest: &[u8], is_none: bool, strips: bool) -> Result<(), Fault> {
+        if names::is_null(rest) != is_none {
+            return Err(if is_none {
+                format!("{sign} must be /dev/null, as an earlier header line says")
+            } else {
+                format!("{sign} is /dev/null, but no \"new file mode\" or \"deleted file mode\" line says so")
+            });
+        }
+        if is_none {
+            return Ok(());
+        }
+        let name = whole(rest, Ends::Tab);
+        let found = name.as_deref().and_then(|name| stripped(name, strips));
+        match known {
+            // Renames give the names without prefix, so a diff without prefixes shows here at the latest.
+            Some(known) if found == Some(known.as_bytes()) || name.as_deref() == Some(known.as_bytes()) => Ok(()),
+            Some(known) => Err(format!("{sign} names another file than {known}, which an earlier header line names")),
+            None => {
+                *known = Some(Name(found.ok_or(NO_NAME)?.to_vec()));
+                Ok(())
+            }
+        }
+    }
+
+    /// `<id>..<id>[ <mode>]`; anything else is let pass, as git does.
+    fn index(&mut self, rest: &[u8]) -> Result<(), Fault> {
+        let Ok(text) = std::str::from_utf8(rest) else { return Ok(()) };
+        let Some((before, text)) = text.split_once("..") else { return Ok(()) };
+        let (after, mode_text) = text.split_once(' ').map_or((text, None), |(after, mode)| (after, Some(mode)));
+        self.patch.ids = Some((before.to_owned(), after.trim_end().to_owned()));
+        if let Some(text) = mode_text {
+            self.patch.old_mode = Some(mode(text.as_bytes())?);
+        }
+        Ok(())
+    }
+
+    /// The patch, without its body.
+    pub(super) fn finish(self) -> Result<FilePatch, Fault> {
+        let mut patch = self.patch;
+        if patch.old.is_none() && patch.new.is_none() {
+            let name = self.default.ok_or(NO_NAME)?;
+            (patch.old, patch.new) = (Some(name.clone()), Some(name));
+        }
+        if patch.new.is_none() && !self.deletes || patch.old.is_none() && patch.creates != Some(true) {
+            return Err("the header names one side of the file only; write both --- and +++".to_owned());
+        }
+        patch.deletes = self.deletes;
+        if self.deletes {
+            patch.new = None;
+        }
+        if patch.creates == Some(true) {
+            patch.old = None;
+        }
+        Ok(patch)
+    }
+}
+
+/// A name that carries no prefix.
+fn full(rest: &[u8]) -> Option<Name> {
+    whole(rest, Ends::Line).map(Name)
+}
+
+/// A mode: octal digits up to white space.
+fn mode(rest: &[u8]) -> Result<u32, Fault> {
+    let digits = rest.iter().take_while(|byte| matches!(byte, b'0'..=b'7')).count();
+    let (octal, tail) = rest.split_at_checked(digits).unwrap_or((rest, &[]));
+    let mode = std::str::from_utf8(octal).ok().and_then(|octal| u32::from_str_radix(octal, 8).ok());
+    match mode {
+        Some(mode) if tail.first().is_some_and(u8::is_ascii_whitespace) => Ok(mode),
+        _ => Err(format!("has no valid mode: {}", shown(rest))),
+    }
+}
+
+/// The name that a `diff --git` line holds twice. It must be found reliably only where no other line tells it: where
+/// just the mode changes, or an empty file comes or goes.
+fn doubled(rest: &[u8], strips: bool) -> Option<Vec<u8>> {
+    if rest.len() > MAX_NAMES_BYTES {
+        return None;
+    }
+    if let Some((first, tail)) = unquote(rest) {
+        let first = stripped(&first, strips)?.to_vec();
+        let tail = tail.trim_ascii_start();
+        let second = match unquote(tail) {
+            Some((second, _)) => second,
+            None => tail.to_vec(),
+        };
+        return (stripped(&second, strips)? == first).then_some(first);
+    }
+    let name = stripped(rest, strips)?;
+    if let Some(quote) = memchr::memchr(b'"', name) {
+        // The first name is not quoted, so this is the begin of the second.
+        let (first, second) = name.split_at_checked(quote)?;
+        let (second, _) = unquote(second)?;
+        let second = stripped(&second, strips)?;
+        return (first.strip_suffix(b" ")? == second).then(|| second.to_vec());
+    }
+    // Any blank may separate the two.
+    memchr::memchr2_iter(b' ', b'\t', name).find_map(|blank| {
+        let (first, second) = (name.get(..blank)?, name.get(blank + 1..)?);
+        (stripped(second, strips)? == first).then(|| first.to_vec())
+    })
+}
+
+/// Reads a plain diff's `---` and `+++` lines, given what follows the signs.
+pub(super) fn traditional(first: &[u8], second: &[u8], line: usize) -> Result<FilePatch, Fault> {
+    let read = |text| if names::is_null(text) { None } else { Some(names::whole_traditional(text)) };
+    let (old, new) = (read(first), read(second));
+    let (old, new) = match (old, new) {
+        (None, None) => return Err("both sides are /dev/null".to_owned()),
+        (Some(None), _) | (_, Some(None)) => return Err(NO_NAME.to_owned()),
+        (old, new) => (old.flatten(), new.flatten()),
+    };
+    let strips = strips(old.as_deref(), new.as_deref());
+    let strip = |name: Option<Vec<u8>>| name.and_then(|name| stripped(&name, strips).map(<[u8]>::to_vec));
+    let (has_old, has_new) = (old.is_some(), new.is_some());
+    let (old, new) = (strip(old), strip(new));
+    // "file" beside "file.orig" or "file+": the shorter is meant.
+    let name = match (old, new) {
+        (Some(old), Some(new)) if new.len() > old.len() && new.starts_with(&old) => old,
+        (_, Some(new)) => new,
+        (Some(old), None) => old,
+        (None, None) => return Err(NO_NAME.to_owned()),
+    };
+    let name = Some(Name(name));
+    let patch = blank(line);
+    Ok(if !has_old || has_new && names::is_epoch(first) {
+        FilePatch { new: name, creates: Some(true), ..patch }
+    } else if !has_new || names::is_epoch(second) {
+        FilePatch { old: name, creates: Some(false), deletes: true, ..patch }
+    } else {
+        FilePatch { old: name.clone(), new: name, ..patch }
+    })
+}
+
+/// Whether the names of a plain diff have a first component that goes.
+fn strips(old: Option<&[u8]>, new: Option<&[u8]>) -> bool {
+    let is_prefixed = |name: &[u8]| name.starts_with(b"a/") || name.starts_with(b"b/");
+    let is_flat = |name: &[u8]| !name.contains(&b'/');
+    match (old, new) {
+        (Some(old), Some(new)) if is_flat(old) || is_flat(new) => false,
+        (Some(old), Some(new)) => old != new || is_prefixed(old),
+        (Some(name), None) | (None, Some(name)) => is_prefixed(name),
+        (None, None) => false,
+    }
+}

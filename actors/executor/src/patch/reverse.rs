@@ -1,0 +1,49 @@
+//! The way back: a file's patch turned around, and a published diff undone in memory.
+
+use super::{Body, FilePatch, Hunk, binary};
+
+impl FilePatch {
+    /// The patch that leads back. `None` for a copy, which has no way back that leaves its source alone, and for a plain
+    /// diff that leaves open whether it makes its file.
+    #[must_use]
+    pub fn reversed(&self) -> Option<Self> {
+        if self.copies {
+            return None;
+        }
+        let creates = self.creates?;
+        // An index line gives the one mode that stays as the old one.
+        let has_both = self.new_mode.is_some() || self.deletes;
+        let (old_mode, new_mode) =
+            if has_both { (self.new_mode, self.old_mode) } else { (self.old_mode, self.new_mode) };
+        let body = match &self.body {
+            Body::Text(hunks) => Body::Text(hunks.iter().map(Hunk::reversed).collect()),
+            Body::Binary(literals) => {
+                Body::Binary(literals.clone().map(|it| binary::Literals { after: it.before, before: it.after }))
+            }
+        };
+        Some(Self {
+            old: self.new.clone(),
+            new: self.old.clone(),
+            creates: Some(self.deletes),
+            deletes: creates,
+            old_mode,
+            new_mode,
+            ids: self.ids.clone().map(|(before, after)| (after, before)),
+            body,
+            ..self.clone()
+        })
+    }
+}
+
+impl Hunk {
+    fn reversed(&self) -> Self {
+        Self {
+            old_start: self.new_start,
+            old_lines: self.new_lines,
+            new_start: self.old_start,
+            new_lines: self.old_lines,
+            is_reversed: !self.is_reversed,
+            ..self.clone()
+        }
+    }
+}
