@@ -1,0 +1,106 @@
+//! The patch engine by itself: what it makes of trees in memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+// The git here is a bystander that makes, applies and shows diffs: no service, no secrets.
+#![allow(clippy::disallowed_methods)]
+#![cfg(unix)]
+
+mod against_git;
+mod backwards;
+mod conflicts;
+mod features;
+mod history;
+mod hostile;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::Path;
+use std::process::Command;
+
+use executor::patch::Diff;
+use executor::patch::files::{self, FilesError};
+use executor::patch::parse::parse;
+use executor::tree::Image;
+
+/// Path → content, and whether it is executable.
+pub type Files = BTreeMap<String, (Vec<u8>, bool)>;
+
+pub fn files<const N: usize>(files: [(&str, &str); N]) -> Files {
+    files.into_iter().map(|(path, content)| (path.to_owned(), (content.as_bytes().to_vec(), false))).collect()
+}
+
+/// What comes of `before` by `diff`, or why nothing does.
+pub fn play(before: &Files, diff: &[u8]) -> Result<Files, String> {
+    let parsed = parse(diff.to_vec());
+    match parsed.fault {
+        Some(fault) => Err(fault.to_string()),
+        None => play_parsed(before, &parsed.diff),
+    }
+}
+
+pub fn play_parsed(before: &Files, diff: &Diff) -> Result<Files, String> {
+    let outcomes = files::play(diff, |name| {
+        let image = |(content, executable): &(Vec<u8>, bool)| Image {
+            content: content.as_slice().into(),
+            bits: if *executable { 0o755 } else { 0o644 },
+        };
+        Ok::<_, Infallible>(before.get(name.as_str().unwrap()).map(image))
+    });
+    let outcomes = outcomes.map_err(|error| match error {
+        FilesError::Patch(error) => error.to_string(),
+        FilesError::TooLarge(what) => what,
+        FilesError::Look(never) => match never {},
+    })?;
+    let mut after = before.clone();
+    for (name, image) in files::result(&outcomes) {
+        let name = name.as_str().unwrap().to_owned();
+        match image {
+            Some(image) => drop(after.insert(name, (image.content.to_vec(), image.bits & 0o100 != 0))),
+            None => drop(after.remove(&name)),
+        }
+    }
+    Ok(after)
+}
+
+/// A git that knows no settings but the repository's.
+pub fn git(folder: &Path) -> Command {
+    let mut git = Command::new("git");
+    git.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    git.env("GIT_CEILING_DIRECTORIES", folder.parent().unwrap());
+    git
+}
+
+/// What git prints; it must succeed.
+pub fn printed(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+pub fn lay(root: &Path, files: &Files) {
+    use std::os::unix::fs::PermissionsExt;
+    for (path, (content, executable)) in files {
+        let full = root.join(path);
+        std::fs::create_dir_all(full.parent().unwrap()).unwrap();
+        std::fs::write(&full, content).unwrap();
+        std::fs::set_permissions(&full, PermissionsExt::from_mode(if *executable { 0o755 } else { 0o644 })).unwrap();
+    }
+}
+
+pub fn gather(root: &Path) -> Files {
+    use std::os::unix::fs::PermissionsExt;
+    let mut found = Files::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.extend((path.file_name().unwrap() != ".git").then_some(path));
+            } else {
+                let executable = path.metadata().unwrap().permissions().mode() & 0o100 != 0;
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                found.insert(name, (std::fs::read(&path).unwrap(), executable));
+            }
+        }
+    }
+    found
+}
