@@ -1,7 +1,7 @@
 //! The mutation as a git-format diff that `git apply` accepts, forwards and with `-R`. It looks at nothing but the
 //! before- and after-images.
 
-mod binary;
+pub(crate) mod binary;
 mod text;
 
 use std::collections::BTreeSet;

@@ -29,8 +29,6 @@ mod names;
 pub mod parse;
 mod place;
 pub mod reverse;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 

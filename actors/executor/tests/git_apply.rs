@@ -13,7 +13,10 @@ use std::process::Command;
 
 use base64::Engine as _;
 use executor::core::Judgement;
+use executor::overlay::{Change, Origin};
+use executor::tree::Image;
 use proptest::prelude::*;
+use protocol::path::RelativePath;
 use serde_json::json;
 use support::Bench;
 
@@ -51,7 +54,45 @@ fn op() -> impl Strategy<Value = serde_json::Value> {
         2 => (path(), path()).prop_map(|(from, to)| json!({"op": "moveFile", "from": from, "to": to, "overwrite": true})),
         1 => path().prop_map(|path| json!({"op": "deleteFile", "path": path})),
         2 => path().prop_map(|path| json!({"op": "replaceText", "path": path, "search": "y\n", "replace": "changed\nto this\n"})),
+        // Stands for an applyDiff that leads there; its diff depends on the tree as it is by then.
+        4 => (prop::option::of(path()), path(), prop::option::of(content()), any::<bool>()).prop_map(move |(from, to, content, mode)|
+            json!({"op": "wish", "from": from, "to": to, "content": content.map(encode), "executable": mode})),
     ]
+}
+
+/// The `applyDiff` that fulfils a wish in the tree at `root`; `None` where it is no diff of text.
+fn fulfil(wish: &serde_json::Value, root: &Path) -> Option<serde_json::Value> {
+    let image = |(content, executable): &(Vec<u8>, bool)| Image {
+        content: content.as_slice().into(),
+        bits: if *executable { 0o755 } else { 0o644 },
+    };
+    let files = files(root);
+    let (from, to) = (wish["from"].as_str(), wish["to"].as_str().unwrap());
+    let mut after = match (wish["content"].as_str(), from.or(Some(to)).and_then(|from| files.get(from))) {
+        (Some(content), _) => Some((base64::engine::general_purpose::STANDARD.decode(content).unwrap(), false)),
+        (None, Some(moved)) if from.is_some() => Some(moved.clone()),
+        (None, _) => None,
+    };
+    if let Some(after) = &mut after {
+        after.1 = wish["executable"].as_bool().unwrap();
+    }
+    let path = |path: &str| RelativePath::parse(path).unwrap();
+    let origin = from.filter(|from| *from != to).and_then(|from| files.get_key_value(from));
+    let mut changes = vec![Change {
+        path: path(to),
+        before: files.get(to).map(image),
+        after: after.as_ref().map(image),
+        origin: origin.map(|(from, file)| Origin { path: path(from), image: image(file), gone: true }),
+    }];
+    let gone = |(from, file): (&String, &(Vec<u8>, bool))| Change {
+        path: path(from),
+        before: Some(image(file)),
+        after: None,
+        origin: None,
+    };
+    changes.extend(origin.map(gone));
+    let diff = String::from_utf8(executor::diff::render(&changes)).ok()?;
+    Some(json!({"op": "applyDiff", "diff": diff}))
 }
 
 type Files = BTreeMap<String, (Vec<u8>, bool)>;
@@ -106,10 +147,17 @@ proptest! {
         // Ops that do not fit are left out one by one, so that most cases get somewhere.
         let mut fitting = Vec::new();
         for op in ops {
-            let mut trial = fitting.clone();
-            trial.push(op);
             let mut copy = Bench::new();
             lay(&copy.root(), &before);
+            let mut trial = fitting.clone();
+            trial.push(op);
+            if trial.last().is_some_and(|op| op["op"] == "wish") {
+                let mut so_far = Bench::new();
+                lay(&so_far.root(), &before);
+                so_far.ok(fitting.clone().into());
+                let Some(op) = trial.pop().and_then(|wish| fulfil(&wish, &so_far.root())) else { continue };
+                trial.push(op);
+            }
             if let Judgement::Executed(execution) = copy.ops(trial.clone().into()) {
                 prop_assert_eq!(execution.failure, None);
                 fitting = trial;

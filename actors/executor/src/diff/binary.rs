@@ -11,7 +11,7 @@ const LINE_BYTES: usize = 52;
 const ALPHABET: &[u8; 85] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
 /// The id that git gives a blob of this content, in hex.
-pub(super) fn blob_id(content: &[u8]) -> String {
+pub(crate) fn blob_id(content: &[u8]) -> String {
     let mut context = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(format!("blob {}\0", content.len()).as_bytes());
     context.update(content);

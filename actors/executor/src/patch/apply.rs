@@ -1,7 +1,9 @@
 //! The hunks of one file, applied to its content.
 
+use super::binary::Literals;
 use super::place::{MAX_SEARCH_BYTES, NoPlace, Place, Walk};
-use super::{FilePatch, Hunk, PatchError, hunk::Side, hunk::first_line, shown};
+use super::{Body, FilePatch, Hunk, PatchError, hunk::Side, hunk::first_line, shown};
+use crate::diff::binary::blob_id;
 
 /// Applies `patch`, whose ranges are into `text`, to `before`.
 ///
@@ -9,6 +11,48 @@ use super::{FilePatch, Hunk, PatchError, hunk::Side, hunk::first_line, shown};
 /// [`PatchError::Hunk`] for the first hunk that does not fit, with the first line that differs.
 pub fn apply(text: &[u8], patch: &FilePatch, before: &[u8]) -> Result<Vec<u8>, PatchError> {
     apply_within(text, patch, before, MAX_SEARCH_BYTES)
+}
+
+/// Applies `patch` to exactly the content that the blob ids of its `index` line name, binary or not, and sees that
+/// what comes of it is named there too. Without an `index` line the content must stay as it is.
+///
+/// # Errors
+/// [`PatchError::File`] where an id is not the content's or not given in full, or a binary patch is no literal; and as
+/// [`apply`].
+pub fn apply_exactly(text: &[u8], patch: &FilePatch, before: &[u8]) -> Result<Vec<u8>, PatchError> {
+    let fault = |what: String| PatchError::File { file: patch.label(), what };
+    let Some((old, new)) = &patch.ids else {
+        if patch.hunks().is_empty() && matches!(patch.body, Body::Text(_)) {
+            return Ok(before.to_vec());
+        }
+        return Err(fault(
+            "there is no index line, so that nobody can say whether the file is the right one".to_owned(),
+        ));
+    };
+    let holds = |id: &str, is_none: bool, content: &[u8]| match is_none {
+        true => content.is_empty() && !id.is_empty() && id.bytes().all(|byte| byte == b'0'),
+        false => id == blob_id(content),
+    };
+    if !holds(old, patch.old.is_none(), before) {
+        return Err(fault(format!(
+            "the file is not the one that the diff was made from, {old}, but {}",
+            blob_id(before)
+        )));
+    }
+    let after = match &patch.body {
+        Body::Text(_) => apply(text, patch, before)?,
+        Body::Binary(Some(Literals { after: Some(literal), .. })) => literal.inflate().map_err(fault)?,
+        Body::Binary(_) => {
+            return Err(fault("the binary patch does not hold the file's bytes as a literal".to_owned()));
+        }
+    };
+    if !holds(new, patch.new.is_none(), &after) {
+        return Err(fault(format!(
+            "the diff does not lead to the file that it names, {new}, but to {}",
+            blob_id(&after)
+        )));
+    }
+    Ok(after)
 }
 
 /// As [`apply`], looking at no more than `max_searched` bytes in search of hunks that have shifted.
@@ -45,7 +89,7 @@ fn explain(no_place: NoPlace, text: &[u8], hunk: &Hunk, before: &[u8], cursor: P
     match no_place {
         NoPlace::Nowhere(Some(place)) => difference(text, hunk, before, place),
         NoPlace::NotAtEnd(Some(place)) => match first_difference(text, hunk, before, place) {
-            Ok(what) => format!("{what} (without context after its change, the hunk must be at the file's end)"),
+            Ok(what) => what,
             Err(end) => format!(
                 "no context follows its change, so it must end with the file, but line {} is {}",
                 end.line + 1,

@@ -12,6 +12,24 @@ use crate::tree::MAX_FILE_BYTES;
 /// The alphabet is that of RFC 1924.
 const ALPHABET: &[u8; 85] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
+/// What each byte stands for as a digit; 85 for none.
+const DIGITS: [u8; 256] = digits();
+
+const fn digits() -> [u8; 256] {
+    let mut digits = [85; 256];
+    let mut rest: &[u8] = ALPHABET;
+    let mut value = 0;
+    while let [letter, tail @ ..] = rest {
+        #[expect(clippy::indexing_slicing, reason = "the table has a place for every byte; the compiler runs this")]
+        {
+            digits[*letter as usize] = value;
+        }
+        value += 1;
+        rest = tail;
+    }
+    digits
+}
+
 /// One side of a binary patch, not yet inflated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Literal {
@@ -105,7 +123,7 @@ fn decode(line: &[u8], out: &mut Vec<u8>) -> Option<()> {
     }
     let end = out.len() + length;
     for group in groups {
-        let digit = |byte: &u8| ALPHABET.iter().position(|letter| letter == byte).and_then(|it| u64::try_from(it).ok());
+        let digit = |byte: &u8| DIGITS.get(usize::from(*byte)).copied().filter(|digit| *digit < 85).map(u64::from);
         let number = group.iter().try_fold(0_u64, |sum, byte| Some(sum * 85 + digit(byte)?))?;
         out.extend_from_slice(&u32::try_from(number).ok()?.to_be_bytes());
     }

@@ -2,6 +2,7 @@
 //! so that files can change places, and a file that is named again goes on from where its earlier patch left it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use protocol::command::FileMode;
 
@@ -51,24 +52,36 @@ enum State {
     Written(Image),
 }
 
+/// Where a diff comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Somebody sent it: it may have shifted, and binary patches are refused.
+    Sent,
+    /// This program made it, or it is one of those [reversed](FilePatch::reversed): every file must be exactly the one that
+    /// the blob ids of its `index` line name, before and after; and binary patches are applied.
+    Published,
+}
+
 /// Plays the files of `diff`, in order. `look` says what is at a path before the diff.
 ///
 /// # Errors
 /// The first file that does not fit, or what `look` says.
 pub fn play<E>(
     diff: &Diff,
+    kind: Kind,
     look: impl FnMut(&Name) -> Result<Option<Image>, E>,
 ) -> Result<Vec<Outcome>, FilesError<E>> {
     let mut states = HashMap::new();
     for patch in diff.files.iter().filter(|patch| patch.renames || patch.deletes) {
         states.extend(patch.old.clone().map(|old| (old, State::ToGo)));
     }
-    let mut player = Player { diff, look, states, written: 0 };
+    let mut player = Player { diff, kind, look, states, written: 0 };
     diff.files.iter().map(|patch| player.file(patch)).collect()
 }
 
 struct Player<'d, L> {
     diff: &'d Diff,
+    kind: Kind,
     look: L,
     states: HashMap<Name, State>,
     written: u64,
@@ -77,7 +90,7 @@ struct Player<'d, L> {
 impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
     fn file(&mut self, patch: &FilePatch) -> Result<Outcome, FilesError<E>> {
         let conflict = |what: &str| PatchError::File { file: patch.label(), what: what.to_owned() };
-        if let Body::Binary(_) = patch.body {
+        if self.kind == Kind::Sent && matches!(patch.body, Body::Binary(_)) {
             return Err(
                 conflict("a binary diff is not applied; send the file by writeFile with encoding base64").into()
             );
@@ -87,11 +100,7 @@ impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
             self.make_way(new)?;
         }
         let content = before.as_ref().map(|image| image.content.clone()).unwrap_or_default();
-        let (bits, content) = if patch.hunks().is_empty() {
-            (bits(patch, before.as_ref()), content)
-        } else {
-            (bits(patch, before.as_ref()), apply::apply(&self.diff.text, patch, &content)?.into())
-        };
+        let (bits, content) = (bits(patch, before.as_ref()), self.content(patch, content)?);
         let Some(new) = &patch.new else {
             if !content.is_empty() {
                 return Err(conflict("the diff deletes the file, but does not take away all of its lines").into());
@@ -108,6 +117,15 @@ impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
         }
         let from = if before.is_some() { patch.old.clone() } else { None };
         Ok(Outcome { from, to: Some(new.clone()), is_rename, before, after: Some(after) })
+    }
+
+    /// The content that comes of `before`.
+    fn content(&self, patch: &FilePatch, before: Arc<[u8]>) -> Result<Arc<[u8]>, PatchError> {
+        if self.kind == Kind::Published {
+            return Ok(apply::apply_exactly(&self.diff.text, patch, &before)?.into());
+        }
+        // Nothing is copied where nothing changes.
+        if patch.hunks().is_empty() { Ok(before) } else { Ok(apply::apply(&self.diff.text, patch, &before)?.into()) }
     }
 
     /// The file that a patch starts from; `None` where it makes one.

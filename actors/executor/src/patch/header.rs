@@ -19,8 +19,13 @@ pub(super) struct GitHeader {
     /// Whether names have a first component (`a/`, `b/`) that goes.
     strips: bool,
     deletes: bool,
+    /// Whether a line says that content changes, so that hunks or bytes must follow.
+    promises: bool,
     patch: FilePatch,
 }
+
+/// The blob id of an empty file.
+const EMPTY_BLOB: &str = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
 
 pub(super) fn blank(line: usize) -> FilePatch {
     FilePatch {
@@ -49,6 +54,7 @@ impl GitHeader {
             default: default.map(Name),
             strips: is_prefixed,
             deletes: false,
+            promises: false,
             patch: FilePatch { creates: Some(false), ..blank(line) },
         }
     }
@@ -83,9 +89,14 @@ impl GitHeader {
             (patch.renames, patch.new) = (true, full(rest));
         } else if let Some(rest) = has("index ") {
             self.index(rest)?;
-        } else if has("similarity index ").or_else(|| has("dissimilarity index ")).is_none() {
+        } else if let Some(rest) = has("similarity index ") {
+            self.promises |= !rest.starts_with(b"100%");
+        } else if has("dissimilarity index ").is_some() {
+            self.promises = true;
+        } else {
             return Ok(false);
         }
+        self.promises |= line.starts_with(b"--- ") || line.starts_with(b"+++ ");
         let kinds = [self.deletes, self.patch.creates == Some(true), self.patch.renames, self.patch.copies];
         if kinds.into_iter().filter(|it| *it).count() > 1 {
             return Err("contradicts a header line before it: a file is made, deleted, renamed or copied".to_owned());
@@ -130,15 +141,23 @@ impl GitHeader {
         Ok(())
     }
 
-    /// The patch, without its body.
-    pub(super) fn finish(self) -> Result<FilePatch, Fault> {
+    /// The patch, without its body, and whether the header says that there is one.
+    pub(super) fn finish(self) -> Result<(FilePatch, bool), Fault> {
         let mut patch = self.patch;
+        let promises = self.promises
+            || patch.ids.as_ref().is_some_and(|(before, after)| match patch.creates {
+                Some(true) => !EMPTY_BLOB.starts_with(after.as_str()),
+                _ => !self.deletes && before != after,
+            });
         if patch.old.is_none() && patch.new.is_none() {
             let name = self.default.ok_or(NO_NAME)?;
             (patch.old, patch.new) = (Some(name.clone()), Some(name));
         }
         if patch.new.is_none() && !self.deletes || patch.old.is_none() && patch.creates != Some(true) {
             return Err("the header names one side of the file only; write both --- and +++".to_owned());
+        }
+        if patch.old.is_some() && patch.new.is_some() && patch.old != patch.new && !patch.renames && !patch.copies {
+            return Err("the header names two files, but has no rename or copy lines".to_owned());
         }
         patch.deletes = self.deletes;
         if self.deletes {
@@ -147,7 +166,7 @@ impl GitHeader {
         if patch.creates == Some(true) {
             patch.old = None;
         }
-        Ok(patch)
+        Ok((patch, promises))
     }
 }
 

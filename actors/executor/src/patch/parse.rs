@@ -8,7 +8,7 @@ use super::{Body, Diff, FilePatch, PatchError, shown};
 /// A diff as far as it could be read, and what stopped it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// What was read.
+    /// What was read: also the header of the file whose hunks cannot be read.
     pub diff: Diff,
     /// What cannot be read; nothing after it was looked at.
     pub fault: Option<PatchError>,
@@ -23,9 +23,19 @@ pub fn parse(text: Vec<u8>) -> Parsed {
 }
 
 fn read_all(text: &[u8], files: &mut Vec<FilePatch>) -> Result<(), PatchError> {
-    let mut reader = Reader { text, at: 0, line: 1 };
-    while let Some(file) = reader.next_file()? {
-        files.push(file);
+    let mut reader = Reader { text, at: 0, line: 1, begun: None };
+    loop {
+        match reader.next_file() {
+            Ok(Some(file)) => files.push(file),
+            Ok(None) => break,
+            Err(fault) => {
+                files.extend(reader.begun);
+                return Err(fault);
+            }
+        }
+    }
+    if !text.is_empty() && !text.ends_with(b"\n") {
+        return Err(reader.fault("the diff ends without a newline; it may have been cut short"));
     }
     if files.is_empty() {
         return Err(
@@ -40,6 +50,8 @@ struct Reader<'t> {
     text: &'t [u8],
     at: usize,
     line: usize,
+    /// The file whose body is being read, without it.
+    begun: Option<FilePatch>,
 }
 
 impl<'t> Reader<'t> {
@@ -65,6 +77,7 @@ impl<'t> Reader<'t> {
 
     /// The next file's patch; `None` where there is no more.
     fn next_file(&mut self) -> Result<Option<FilePatch>, PatchError> {
+        self.begun = None;
         loop {
             let (line, tail) = first_line(self.rest());
             if line.is_empty() {
@@ -78,6 +91,9 @@ impl<'t> Reader<'t> {
             }
             if let (Some(old), Some(new)) = (line.strip_prefix(b"--- "), first_line(tail).0.strip_prefix(b"+++ ")) {
                 return self.plain(old, new).map(Some);
+            }
+            if line == b"GIT binary patch\n" || is_binary_notice(line) {
+                return Err(self.fault("a binary diff without a git header right before it"));
             }
             self.skip(1);
         }
@@ -96,7 +112,8 @@ impl<'t> Reader<'t> {
         if self.line == start {
             return Err(self.fault("the header before this line says nothing of what happens to its file"));
         }
-        let mut patch = header.finish().map_err(|what| self.fault(what))?;
+        let (mut patch, promises) = header.finish().map_err(|what| self.fault(what))?;
+        self.begun = Some(patch.clone());
         self.hunks(&mut patch)?;
         if !patch.hunks().is_empty() {
             return Ok(patch);
@@ -111,6 +128,12 @@ impl<'t> Reader<'t> {
             patch.body = Body::Binary(None);
         }
         let is_nothing = !patch.edits() && !patch.renames && !patch.copies && !patch.deletes;
+        let lacks_body = promises && patch.body == Body::Text(Vec::new());
+        if lacks_body {
+            let what =
+                format!("the header of {} says that its content changes: a hunk must follow here", patch.label());
+            return Err(self.fault(what));
+        }
         if is_nothing && patch.creates != Some(true) {
             return Err(self.fault(format!("the patch of {} changes nothing: a hunk must follow here", patch.label())));
         }
@@ -119,6 +142,7 @@ impl<'t> Reader<'t> {
 
     fn plain(&mut self, old: &[u8], new: &[u8]) -> Result<FilePatch, PatchError> {
         let mut patch = traditional(old, new, self.line).map_err(|what| self.fault(what))?;
+        self.begun = Some(patch.clone());
         self.skip(2);
         if !self.peek().starts_with(b"@@ -") {
             return Err(self.fault(format!(

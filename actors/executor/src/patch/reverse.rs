@@ -1,6 +1,16 @@
 //! The way back: a file's patch turned around, and a published diff undone in memory.
 
-use super::{Body, FilePatch, Hunk, binary};
+use super::{Body, Diff, FilePatch, Hunk, binary};
+
+impl Diff {
+    /// The diff that leads back: the files' patches [reversed](FilePatch::reversed), the last one first. `None` where one
+    /// of them has no way back.
+    #[must_use]
+    pub fn reversed(&self) -> Option<Self> {
+        let files = self.files.iter().rev().map(FilePatch::reversed).collect::<Option<_>>()?;
+        Some(Self { text: self.text.clone(), files })
+    }
+}
 
 impl FilePatch {
     /// The patch that leads back. `None` for a copy, which has no way back that leaves its source alone, and for a plain

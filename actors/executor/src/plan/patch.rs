@@ -9,7 +9,7 @@ use protocol::reason::Reason;
 use super::{PlanError, at, refuse};
 use crate::overlay::Overlay;
 use crate::patch::Name;
-use crate::patch::files::{self, FilesError, Outcome};
+use crate::patch::files::{self, FilesError, Kind, Outcome};
 use crate::patch::parse::Parsed;
 use crate::tree::TreeError;
 
@@ -31,7 +31,7 @@ pub(super) fn play(
             other => other.map_err(at(place)),
         }
     };
-    let outcomes = files::play(&parsed.diff, &mut look).map_err(|error| match error {
+    let outcomes = files::play(&parsed.diff, Kind::Sent, &mut look).map_err(|error| match error {
         FilesError::Patch(error) => refuse(Reason::PatchConflict, format!("{place}: {error}")),
         FilesError::TooLarge(what) => refuse(Reason::LimitExceeded, format!("{place}: {what}")),
         FilesError::Look(error) => error,

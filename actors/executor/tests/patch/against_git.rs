@@ -65,7 +65,8 @@ fn apply_edits(before: &Files, edits: Vec<(prop::sample::Index, Edit)>) -> Files
             }
             Edit::Copy(to) => drop(after.insert((*to.get(&PATHS)).to_owned(), file)),
             Edit::Lines(changes) => {
-                let mut lines: Vec<Vec<u8>> = file.0.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+                let mut lines: Vec<Vec<u8>> =
+                    file.0.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
                 for (at, text) in changes {
                     let at = at.index(lines.len() + 1);
                     let end = (at + 1).min(lines.len());
@@ -120,13 +121,18 @@ fn trees() -> impl Strategy<Value = (Files, Files)> {
 }
 
 fn options() -> impl Strategy<Value = Vec<&'static str>> {
-    let names = prop::sample::select(vec![vec!["-M"], vec!["-M", "-C", "--find-copies-harder"], vec!["--no-renames"], vec![
-        "-M", "--no-prefix",
-    ]]);
-    (names, prop::sample::select(vec!["-U3", "-U1", "-U5", "--minimal", "--patience"])).prop_map(|(mut options, more)| {
-        options.push(more);
-        options
-    })
+    let names = prop::sample::select(vec![
+        vec!["-M"],
+        vec!["-M", "-C", "--find-copies-harder"],
+        vec!["--no-renames"],
+        vec!["-M", "--no-prefix"],
+    ]);
+    (names, prop::sample::select(vec!["-U3", "-U1", "-U5", "--minimal", "--patience"])).prop_map(
+        |(mut options, more)| {
+            options.push(more);
+            options
+        },
+    )
 }
 
 /// One thing that happens to a diff on its way.
@@ -142,7 +148,15 @@ enum Harm {
 
 fn harm() -> impl Strategy<Value = Harm> {
     let index = any::<prop::sample::Index>;
-    let line = prop::sample::select(vec![" x\n", "+x\n", "-x\n", "\n", "x\n", "@@ -3,2 +3,2 @@\n", "\\ No newline at end of file\n"]);
+    let line = prop::sample::select(vec![
+        " x\n",
+        "+x\n",
+        "-x\n",
+        "\n",
+        "x\n",
+        "@@ -3,2 +3,2 @@\n",
+        "\\ No newline at end of file\n",
+    ]);
     prop_oneof![
         1 => index().prop_map(Harm::Drop),
         1 => index().prop_map(Harm::Double),
@@ -212,7 +226,8 @@ fn whatever_becomes_of_a_diff_the_engine_refuses_or_does_what_git_does() {
     let [both, ours, gits] = [0; 3].map(std::cell::Cell::new);
     let count = |counter: &std::cell::Cell<u32>| counter.set(counter.get() + 1);
     let mut runner = proptest::test_runner::TestRunner::new(cases(400));
-    let shift = (any::<prop::sample::Index>(), prop::collection::vec(prop::sample::select(vec!["x\n", "}\n", "top\n"]), 0..6));
+    let shift =
+        (any::<prop::sample::Index>(), prop::collection::vec(prop::sample::select(vec!["x\n", "}\n", "top\n"]), 0..6));
     let strategy = (trees(), prop::collection::vec(harm(), 0..3), any::<bool>(), prop::collection::vec(shift, 0..3));
     let result = runner.run(&(strategy), |((mut before, after), harms, is_plain, shifts)| {
         let mut diff = git_diff(&before, &after, &["-M", "-U2"]);

@@ -6,10 +6,10 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use executor::patch::Diff;
+use executor::patch::files::Kind;
 use executor::patch::parse::parse;
 
-use super::{Files, git, play_parsed, printed};
+use super::{Files, git, play_as, printed};
 
 /// Path → executable and blob id.
 type Listing = BTreeMap<String, (bool, String)>;
@@ -92,18 +92,19 @@ fn every_commit_of_this_repository() {
             let (old, new) = (listing(&root, parent), listing(&root, commit));
             let (before, after) = (load(&mut blobs, &old), load(&mut blobs, &new));
             for options in [["-M", "-C"], ["--no-renames", "-U1"], ["--find-copies-harder", "-C20%"]] {
-                let diff = printed(git(&root).args(["diff", "--no-color", "--no-ext-diff"]).args(options).args([parent, commit]));
+                let diff = printed(
+                    git(&root).args(["diff", "--no-color", "--no-ext-diff"]).args(options).args([parent, commit]),
+                );
                 if diff.is_empty() {
                     continue;
                 }
                 let parsed = parse(diff);
                 assert_eq!(parsed.fault, None, "{commit}");
-                assert!(play_parsed(&before, &parsed.diff).as_ref() == Ok(&after), "{commit} {options:?}");
+                assert!(play_as(Kind::Sent, &before, &parsed.diff).as_ref() == Ok(&after), "{commit} {options:?}");
                 diffs += 1;
                 patches += parsed.diff.files.len();
-                let back: Option<Vec<_>> = parsed.diff.files.iter().rev().map(|file| file.reversed()).collect();
-                if let Some(files) = back {
-                    let back = play_parsed(&after, &Diff { files, ..parsed.diff });
+                if let Some(back) = parsed.diff.reversed() {
+                    let back = play_as(Kind::Sent, &after, &back);
                     assert!(back.as_ref() == Ok(&before), "{commit} {options:?}, back: {:?}", back.err());
                 }
             }

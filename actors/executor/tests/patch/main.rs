@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 
 use executor::patch::Diff;
-use executor::patch::files::{self, FilesError};
+use executor::patch::files::{self, FilesError, Kind};
 use executor::patch::parse::parse;
 use executor::tree::Image;
 
@@ -33,12 +33,12 @@ pub fn play(before: &Files, diff: &[u8]) -> Result<Files, String> {
     let parsed = parse(diff.to_vec());
     match parsed.fault {
         Some(fault) => Err(fault.to_string()),
-        None => play_parsed(before, &parsed.diff),
+        None => play_as(Kind::Sent, before, &parsed.diff),
     }
 }
 
-pub fn play_parsed(before: &Files, diff: &Diff) -> Result<Files, String> {
-    let outcomes = files::play(diff, |name| {
+pub fn play_as(kind: Kind, before: &Files, diff: &Diff) -> Result<Files, String> {
+    let outcomes = files::play(diff, kind, |name| {
         let image = |(content, executable): &(Vec<u8>, bool)| Image {
             content: content.as_slice().into(),
             bits: if *executable { 0o755 } else { 0o644 },

@@ -127,7 +127,7 @@ pub fn document(ops: serde_json::Value) -> serde_json::Value {
     json!({
         "schemaVersion": "1.0", "id": format!("c{}", NEXT.fetch_add(1, Ordering::Relaxed)),
         "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T01:00:00Z", "nonce": "n", "target": "MAIN",
-        "action": "applyPatch", "patchType": "ops", "payload": {"inline": {"version": "1", "ops": ops}},
+        "action": "applyPatch", "patchType": "hybrid", "payload": {"inline": {"version": "1", "ops": ops}},
         "allowedActions": ["writeFile", "moveFile", "deleteFile"],
         "constraints": {"maxRuntimeMs": 60000, "maxFilesChanged": 50},
     })
