@@ -16,9 +16,10 @@
 //!   with `diff.noprefix`), those of a plain diff where both sides are the same or the other is `/dev/null`, and those
 //!   without a `/`. In all other cases the first component goes, as with `git apply`.
 //!
-//! The module is own code because no crate does this: `diffy` 0.5 (and its fork `flickzeug`) reads git's diffs, but
-//! applies hunks to the nearest place without tying them to the file's ends, says of a conflict the hunk's number
-//! alone, searches in quadratic time, and has no notion of files that change places.
+//! The module is own code because no crate does this. `diffy` 0.5.2 (of which `flickzeug` is a fork) reads git's diffs,
+//! but of 249 text diffs from the tests of `git apply`, it took 64 otherwise than git: it applies hunks to the nearest
+//! place without tying them to the file's ends, reads other names, and knows no files that change places. Of a conflict it
+//! says the hunk's number alone, and it moves all lines of a file for each hunk.
 
 pub mod apply;
 pub mod binary;

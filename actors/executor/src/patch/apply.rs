@@ -1,16 +1,33 @@
 //! The hunks of one file, applied to its content.
 
 use super::binary::Literals;
-use super::place::{MAX_SEARCH_BYTES, NoPlace, Place, Walk};
+pub use super::place::MAX_SEARCH_BYTES;
+use super::place::{NoPlace, Place, Walk};
 use super::{Body, FilePatch, Hunk, PatchError, hunk::Side, hunk::first_line, shown};
 use crate::diff::binary::blob_id;
 
-/// Applies `patch`, whose ranges are into `text`, to `before`.
+/// Applies `patch`, whose ranges are into `text`, to `before`. `budget` is how many bytes may be looked at in search of
+/// hunks that have shifted, at first [`MAX_SEARCH_BYTES`] for a whole diff; what is spent is taken off.
 ///
 /// # Errors
 /// [`PatchError::Hunk`] for the first hunk that does not fit, with the first line that differs.
-pub fn apply(text: &[u8], patch: &FilePatch, before: &[u8]) -> Result<Vec<u8>, PatchError> {
-    apply_within(text, patch, before, MAX_SEARCH_BYTES)
+pub fn apply(text: &[u8], patch: &FilePatch, before: &[u8], budget: &mut usize) -> Result<Vec<u8>, PatchError> {
+    let hunks = patch.hunks();
+    let mut after = Vec::with_capacity(before.len());
+    let mut walk = Walk::new(before, budget);
+    for (number, hunk) in hunks.iter().enumerate() {
+        let (from, needle) = (walk.cursor(), hunk.before(text));
+        let place = walk.step(hunk, &needle).map_err(|no_place| PatchError::Hunk {
+            file: patch.label(),
+            number: number + 1,
+            header: header(text, hunk),
+            what: explain(no_place, text, hunk, before, from),
+        })?;
+        after.extend_from_slice(before.get(from.offset..place.offset).unwrap_or_default());
+        hunk.lines(text).filter(|(side, _)| *side != Side::Old).for_each(|(_, line)| after.extend_from_slice(line));
+    }
+    after.extend_from_slice(before.get(walk.cursor().offset..).unwrap_or_default());
+    Ok(after)
 }
 
 /// Applies `patch` to exactly the content that the blob ids of its `index` line name, binary or not, and sees that
@@ -40,7 +57,7 @@ pub fn apply_exactly(text: &[u8], patch: &FilePatch, before: &[u8]) -> Result<Ve
         )));
     }
     let after = match &patch.body {
-        Body::Text(_) => apply(text, patch, before)?,
+        Body::Text(_) => apply(text, patch, before, &mut { MAX_SEARCH_BYTES })?,
         Body::Binary(Some(Literals { after: Some(literal), .. })) => literal.inflate().map_err(fault)?,
         Body::Binary(_) => {
             return Err(fault("the binary patch does not hold the file's bytes as a literal".to_owned()));
@@ -52,31 +69,6 @@ pub fn apply_exactly(text: &[u8], patch: &FilePatch, before: &[u8]) -> Result<Ve
             blob_id(&after)
         )));
     }
-    Ok(after)
-}
-
-/// As [`apply`], looking at no more than `max_searched` bytes in search of hunks that have shifted.
-pub(super) fn apply_within(
-    text: &[u8],
-    patch: &FilePatch,
-    before: &[u8],
-    max_searched: usize,
-) -> Result<Vec<u8>, PatchError> {
-    let hunks = patch.hunks();
-    let mut after = Vec::with_capacity(before.len());
-    let mut walk = Walk::new(before, max_searched);
-    for (number, hunk) in hunks.iter().enumerate() {
-        let (from, needle) = (walk.cursor(), hunk.before(text));
-        let place = walk.step(hunk, &needle).map_err(|no_place| PatchError::Hunk {
-            file: patch.label(),
-            number: number + 1,
-            header: header(text, hunk),
-            what: explain(no_place, text, hunk, before, from),
-        })?;
-        after.extend_from_slice(before.get(from.offset..place.offset).unwrap_or_default());
-        hunk.lines(text).filter(|(side, _)| *side != Side::Old).for_each(|(_, line)| after.extend_from_slice(line));
-    }
-    after.extend_from_slice(before.get(walk.cursor().offset..).unwrap_or_default());
     Ok(after)
 }
 

@@ -75,7 +75,7 @@ pub fn play<E>(
     for patch in diff.files.iter().filter(|patch| patch.renames || patch.deletes) {
         states.extend(patch.old.clone().map(|old| (old, State::ToGo)));
     }
-    let mut player = Player { diff, kind, look, states, written: 0 };
+    let mut player = Player { diff, kind, look, states, written: 0, budget: apply::MAX_SEARCH_BYTES };
     diff.files.iter().map(|patch| player.file(patch)).collect()
 }
 
@@ -85,6 +85,8 @@ struct Player<'d, L> {
     look: L,
     states: HashMap<Name, State>,
     written: u64,
+    /// How many bytes may still be searched for shifted hunks.
+    budget: usize,
 }
 
 impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
@@ -120,12 +122,15 @@ impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
     }
 
     /// The content that comes of `before`.
-    fn content(&self, patch: &FilePatch, before: Arc<[u8]>) -> Result<Arc<[u8]>, PatchError> {
+    fn content(&mut self, patch: &FilePatch, before: Arc<[u8]>) -> Result<Arc<[u8]>, PatchError> {
         if self.kind == Kind::Published {
             return Ok(apply::apply_exactly(&self.diff.text, patch, &before)?.into());
         }
         // Nothing is copied where nothing changes.
-        if patch.hunks().is_empty() { Ok(before) } else { Ok(apply::apply(&self.diff.text, patch, &before)?.into()) }
+        if patch.hunks().is_empty() {
+            return Ok(before);
+        }
+        Ok(apply::apply(&self.diff.text, patch, &before, &mut self.budget)?.into())
     }
 
     /// The file that a patch starts from; `None` where it makes one.

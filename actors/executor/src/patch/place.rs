@@ -4,7 +4,7 @@ use memchr::memmem;
 
 use super::Hunk;
 
-/// The most bytes that all searches for one file's shifted hunks look at together. An honest diff needs one search of
+/// The most bytes that all searches for one diff's shifted hunks look at together: some seconds' worth. An honest diff needs one search of
 /// the file for each hunk that shifted otherwise than the one before it.
 pub const MAX_SEARCH_BYTES: usize = 8 * 1024 * 1024 * 1024;
 
@@ -46,12 +46,12 @@ pub(super) struct Walk<'f> {
     is_begun: bool,
     /// How many lines longer the file has become.
     grown: i64,
-    /// How many lines were added and taken away.
-    churn: i64,
+    /// The most that `grown` ever was.
+    most_grown: i64,
     /// How far the hunk before was from its stated place.
     drift: i64,
-    searched: usize,
-    max_searched: usize,
+    /// How many bytes may still be searched.
+    budget: &'f mut usize,
 }
 
 /// A line number or count as a signed one. The files here are far too small for the bound to matter; what a header
@@ -69,9 +69,9 @@ fn newlines(bytes: &[u8]) -> usize {
 }
 
 impl<'f> Walk<'f> {
-    pub(super) fn new(content: &'f [u8], max_searched: usize) -> Self {
+    pub(super) fn new(content: &'f [u8], budget: &'f mut usize) -> Self {
         let cursor = Place { offset: 0, line: 0 };
-        Self { content, cursor, is_begun: false, grown: 0, churn: 0, drift: 0, searched: 0, max_searched }
+        Self { content, cursor, is_begun: false, grown: 0, most_grown: 0, drift: 0, budget }
     }
 
     /// The end of the hunk before.
@@ -91,7 +91,7 @@ impl<'f> Walk<'f> {
         self.is_begun = true;
         let (old, new) = (signed(hunk.old_lines), signed(hunk.new_lines));
         self.grown += new - old;
-        self.churn += old + new;
+        self.most_grown = self.most_grown.max(self.grown);
         Ok(place)
     }
 
@@ -149,8 +149,8 @@ impl<'f> Walk<'f> {
     }
 
     fn spend(&mut self, bytes: usize) -> Result<(), NoPlace> {
-        self.searched = self.searched.saturating_add(bytes);
-        if self.searched > self.max_searched { Err(NoPlace::TooFar) } else { Ok(()) }
+        *self.budget = self.budget.checked_sub(bytes).ok_or(NoPlace::TooFar)?;
+        Ok(())
     }
 
     /// The place of line `line` (counted from 0), unless it lies before the cursor or behind the end.
@@ -261,7 +261,9 @@ impl<'f> Walk<'f> {
     /// The line of a place before the cursor that fits and is as near to the stated one as `distance`. It may be one
     /// that an earlier hunk took, and the distance is taken generously: in doubt there is a rival.
     fn rival_before(&mut self, needle: &[u8], stated: i64, distance: i64) -> Result<Option<usize>, NoPlace> {
-        let first = (stated - distance).saturating_sub(self.churn);
+        // Git counts in the changed file, where a line before the cursor may be further on than the cursor's own growth
+        // says.
+        let first = stated - distance - (self.most_grown - self.grown);
         let back = signed(self.cursor.line) - first;
         if back <= 0 || self.cursor.line == 0 {
             return Ok(None);

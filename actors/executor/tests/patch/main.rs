@@ -65,7 +65,10 @@ pub fn play_as(kind: Kind, before: &Files, diff: &Diff) -> Result<Files, String>
 pub fn git(folder: &Path) -> Command {
     let mut git = Command::new("git");
     git.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
-    git.env("GIT_CEILING_DIRECTORIES", folder.parent().unwrap());
+    git.env("GIT_CEILING_DIRECTORIES", folder.parent().unwrap()).args(["-c", "safe.directory=*"]);
+    for inherited in ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_PREFIX"] {
+        git.env_remove(inherited);
+    }
     git
 }
 
