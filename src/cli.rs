@@ -91,6 +91,9 @@ enum Command {
     Smoke,
     /// Show everything on this machine in a temporary folder, with nothing set up
     Demo(demo::Args),
+    /// A stage of the sandbox that checks run in; the bridge starts it by itself
+    #[command(name = executor::sandbox::SUBCOMMAND, hide = true)]
+    CheckLauncher,
 }
 
 /// Reads the command line and does what it says.
@@ -111,6 +114,10 @@ pub fn main(taken: Taken) -> Result<(), Failure> {
         Command::Sign(args) => sign::run(&cli.globals, &args, taken),
         Command::Smoke => smoke::run(&cli.globals, taken),
         Command::Demo(args) => demo::run(&args),
+        // Nothing before this line has started a thread, and nothing may.
+        Command::CheckLauncher => executor::sandbox::main().map_err(|error| {
+            Failure::usage(format!("{} is for the bridge's own use: {error}", executor::sandbox::SUBCOMMAND))
+        }),
     }
 }
 

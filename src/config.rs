@@ -16,7 +16,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
-pub use executor::config::Limits;
+pub use executor::config::{CheckConfig, Checks, Limits, Requirement};
 
 pub use error::ConfigError;
 use source::Source;
@@ -34,7 +34,7 @@ pub struct Config {
     /// The targets by name; `MAIN` is always among them.
     pub targets: BTreeMap<String, Target>,
     /// The operator's own checks by name.
-    pub checks: BTreeMap<String, Check>,
+    pub checks: Checks,
     /// How documents are taken in.
     pub ingest: Ingest,
     /// How outcomes are published.
@@ -56,15 +56,6 @@ pub struct Target {
     pub allow_delete: bool,
     /// What a command's own constraints may not exceed.
     pub limits: Limits,
-}
-
-/// A program that a command's validation plan may ask for by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// The program and its arguments; never empty.
-    pub argv: Vec<String>,
-    /// The longest run, in milliseconds.
-    pub max_runtime_ms: u64,
 }
 
 /// How documents are taken in.

@@ -184,7 +184,7 @@ impl Pipeline {
         let outcomes = Port::new(archiver, gauge("archiver"));
 
         let executor = ExecutorActor::new(setup.targets(), Arc::clone(ledger), outcomes.clone(), lifeline("executor"));
-        let executor = executor.map_err(|error| {
+        let executor = executor.map(|executor| executor.with_checks(setup.config.checks.clone())).map_err(|error| {
             let cause = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
             Failure::config(format!("{error}{cause}"))
         })?;

@@ -33,6 +33,10 @@ impl fmt::Display for Expected {
 /// A day in milliseconds: the longest time that a target or a check may grant.
 const DAY_MS: u64 = 86_400_000;
 
+/// What may be written by a check.
+const WRITABLE: &str = "a list of folders beneath the target's root, such as [\"target\"]: relative, without . and .., not \
+                        .git and none of the bridge's own";
+
 /// The keys, in the order in which they are listed for a reader. `*` stands for a name of the operator's choosing.
 const KEYS: &[(&str, Expected)] = &[
     ("cloud", Expected::Text("a path in double quotes: the top of the git work tree")),
@@ -49,6 +53,9 @@ const KEYS: &[(&str, Expected)] = &[
     ("checks.*", Expected::Table),
     ("checks.*.argv", Expected::List("a non-empty list, the program first, such as [\"cargo\", \"check\"]")),
     ("checks.*.max_runtime_ms", Expected::Whole(1, DAY_MS)),
+    ("checks.*.sandbox", Expected::Text("\"required\" or \"best-effort\"")),
+    ("checks.*.writable", Expected::List(WRITABLE)),
+    ("checks.*.readable", Expected::List("a list of absolute folders other than /, such as [\"/srv/toolchain\"]")),
     ("ingest", Expected::Table),
     ("ingest.settle_ms", Expected::Whole(0, 60_000)),
     ("ingest.rescan_secs", Expected::Whole(1, 3_600)),

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use executor::policy::SERVICE_FOLDERS;
 use serde::Deserialize;
 
 use super::error::{ConfigError, KeyFault};
 use super::keys::{self, Expected};
 use super::source::Source;
-use super::{Check, Config, Http, Ingest, Limits, MAIN_TARGET, Publish, Supervision, Target};
+use super::{
+    CheckConfig, Checks, Config, Http, Ingest, Limits, MAIN_TARGET, Publish, Requirement, Supervision, Target,
+};
 
 /// The longest name of a target or a check, in bytes.
 const MAX_NAME_BYTES: usize = 64;
@@ -57,6 +60,11 @@ struct RawLimits {
 struct RawCheck {
     argv: Vec<String>,
     max_runtime_ms: Option<u64>,
+    sandbox: Option<String>,
+    #[serde(default)]
+    writable: Vec<String>,
+    #[serde(default)]
+    readable: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -179,7 +187,7 @@ impl Root {
             allow_delete: false,
             limits: Limits::default(),
         });
-        let mut checks = BTreeMap::new();
+        let mut checks = Checks::new();
         for (name, raw) in &self.checks {
             checks.insert(name.clone(), raw.check(name, &checker)?);
         }
@@ -228,7 +236,7 @@ impl RawTarget {
 }
 
 impl RawCheck {
-    fn check(&self, name: &str, checker: &Checker<'_>) -> Result<Check, ConfigError> {
+    fn check(&self, name: &str, checker: &Checker<'_>) -> Result<CheckConfig, ConfigError> {
         checker.name("checks", name)?;
         let key = ["checks", name, "argv"];
         let found = match self.argv.first() {
@@ -242,7 +250,24 @@ impl RawCheck {
         }
         let max_runtime_ms =
             checker.whole(&["checks", name, "max_runtime_ms"], self.max_runtime_ms, CHECK_RUNTIME_MS)?;
-        Ok(Check { argv: self.argv.clone(), max_runtime_ms })
+        let sandbox = match self.sandbox.as_deref() {
+            None | Some("required") => Requirement::Required,
+            Some("best-effort") => Requirement::BestEffort,
+            Some(other) => {
+                let key = ["checks", name, "sandbox"];
+                return Err(checker.wrong(&key, &format!("{other:?}"), checker.words(&key)));
+            }
+        };
+        if let Some(folder) = self.writable.iter().find(|folder| !is_writable(folder)) {
+            let key = ["checks", name, "writable"];
+            return Err(checker.wrong(&key, &format!("{folder:?}"), checker.words(&key)));
+        }
+        if let Some(folder) = self.readable.iter().find(|folder| !is_readable(folder)) {
+            let key = ["checks", name, "readable"];
+            return Err(checker.wrong(&key, &format!("{folder:?}"), checker.words(&key)));
+        }
+        let (writable, readable) = (self.writable.clone(), self.readable.clone());
+        Ok(CheckConfig { argv: self.argv.clone(), max_runtime_ms, sandbox, writable, readable })
     }
 }
 
@@ -325,6 +350,24 @@ impl RawSupervision {
             within_secs: checker.whole(&["supervision", "within_secs"], self.within_secs, default.within_secs)?,
         })
     }
+}
+
+/// Whether a check may be granted to write in `folder`: it lies beneath the root by its name alone, and is neither git's
+/// nor the bridge's, also where the file system ignores case.
+fn is_writable(folder: &str) -> bool {
+    let folder = folder.strip_suffix('/').unwrap_or(folder);
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.eq_ignore_ascii_case(".git");
+    let own = |part: &&str| SERVICE_FOLDERS.iter().any(|own| part.eq_ignore_ascii_case(own));
+    folder.split('/').all(plain) && !folder.split('/').next().is_some_and(|first| own(&first)) && !folder.contains('\0')
+}
+
+/// Whether a check may be granted to read in `folder`.
+fn is_readable(folder: &Path) -> bool {
+    let mut parts = folder.components();
+    parts.next() == Some(Component::RootDir)
+        && folder.components().nth(1).is_some()
+        && parts.all(|part| matches!(part, Component::Normal(_)))
+        && !folder.as_os_str().as_encoded_bytes().contains(&0)
 }
 
 /// A remote's name must not be taken for an option or a revision by git.

@@ -54,6 +54,9 @@ fn every_key_is_read() {
         [checks.build]
         argv = ["true", "-x"]
         max_runtime_ms = 4
+        sandbox = "best-effort"
+        writable = ["target", ".cache/x/"]
+        readable = ["/srv/toolchain"]
         [ingest]
         settle_ms = 0
         rescan_secs = 6
@@ -81,7 +84,14 @@ fn every_key_is_read() {
     let site = &config.targets["Site-1"];
     assert_eq!((&site.root, &site.deny[0]), (&place.top.join("site"), &"secrets/**".to_owned()));
     assert_eq!(site.limits, Limits { max_files_changed: 1, max_runtime_ms: 2, max_bytes_written: 3 });
-    assert_eq!(config.checks["build"], Check { argv: vec!["true".into(), "-x".into()], max_runtime_ms: 4 });
+    let build = CheckConfig {
+        argv: vec!["true".into(), "-x".into()],
+        max_runtime_ms: 4,
+        sandbox: Requirement::BestEffort,
+        writable: vec!["target".into(), ".cache/x/".into()],
+        readable: vec!["/srv/toolchain".into()],
+    };
+    assert_eq!(config.checks["build"], build);
     let ingest =
         Ingest { settle_ms: 0, rescan_secs: 6, clock_skew_secs: 7, max_lifetime_secs: 8, max_command_bytes: 2048 };
     assert_eq!(config.ingest, ingest);

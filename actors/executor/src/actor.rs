@@ -12,7 +12,7 @@ use protocol::message::{Content, Executed, Outcome, Redelivered, Rejected, Rejec
 use supervision::{Envelope, Lifeline, MAILBOX_CAPACITY, Panicked, Port, SendError, effect};
 
 use crate::clock::Clock;
-use crate::config::{ConfigError, Targets};
+use crate::config::{Checks, ConfigError, Targets};
 use crate::core::{Executor, Judgement};
 
 /// How long to wait before an outcome is offered again to a full mailbox.
@@ -35,6 +35,7 @@ impl Clock for SystemClock {
 /// envelopes, so that they are counted as unhandled.
 pub struct ExecutorActor {
     targets: Targets,
+    checks: Checks,
     ledger: Arc<Ledger>,
     core: Option<Executor>,
     running: bool,
@@ -55,7 +56,16 @@ impl ExecutorActor {
         lifeline: Lifeline,
     ) -> Result<Self, ConfigError> {
         let core = Some(Executor::new(&targets, Arc::clone(&ledger))?);
-        Ok(Self { targets, ledger, core, running: false, queue: VecDeque::new(), archiver, lifeline })
+        let (checks, queue) = (Checks::new(), VecDeque::new());
+        Ok(Self { targets, checks, ledger, core, running: false, queue, archiver, lifeline })
+    }
+
+    /// The same with `checks` that commands may ask for.
+    #[must_use]
+    pub fn with_checks(mut self, checks: Checks) -> Self {
+        self.core = self.core.take().map(|core| core.with_checks(checks.clone()));
+        self.checks = checks;
+        self
     }
 
     /// Starts on the next command, if none runs.
@@ -130,7 +140,7 @@ impl Actor for ExecutorActor {
         ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         if self.core.is_none() {
             match Executor::new(&self.targets, Arc::clone(&self.ledger)) {
-                Ok(core) => self.core = Some(core),
+                Ok(core) => self.core = Some(core.with_checks(self.checks.clone())),
                 Err(error) => self.lifeline.fatal(&format!("the executor cannot start again: {error}")),
             }
         }

@@ -34,6 +34,12 @@ impl<'c> Deadline<'c> {
         self.at.is_some_and(|at| self.clock.monotonic() > at)
     }
 
+    /// How long it is until then; as good as for ever where the clock cannot express the moment.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(self.clock.monotonic()))
+    }
+
     /// What to say when it has.
     #[must_use]
     pub fn complaint(&self) -> String {

@@ -40,6 +40,35 @@ impl Default for Limits {
     }
 }
 
+/// The programs that a validation plan may name, by name.
+pub type Checks = BTreeMap<String, CheckConfig>;
+
+/// A program of the operator's that a command's validation plan may ask for by name (contract, section 3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckConfig {
+    /// The program and its arguments; never empty.
+    pub argv: Vec<String>,
+    /// The longest run, in milliseconds.
+    pub max_runtime_ms: u64,
+    /// What happens where the kernel cannot fence it in.
+    pub sandbox: Requirement,
+    /// Folders, relative to the target's root, in which it may write. One that is missing is not made.
+    pub writable: Vec<String>,
+    /// Folders, absolute, from which it may read and execute besides the target and the system's own. One that is
+    /// missing is passed over.
+    pub readable: Vec<PathBuf>,
+}
+
+/// What happens where the kernel cannot fence a check in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Requirement {
+    /// It is not run, and so it fails.
+    #[default]
+    Required,
+    /// It is run with whatever the kernel offers.
+    BestEffort,
+}
+
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

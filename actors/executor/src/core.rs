@@ -17,9 +17,10 @@ use protocol::reason::{Reason, Stage, Verdict};
 use crate::apply::{Applied, ApplyError};
 use crate::checks::{self, millis};
 use crate::clock::{Clock, Deadline};
-use crate::config::{ConfigError, Targets};
+use crate::config::{Checks, ConfigError, Targets};
 use crate::plan::{Plan, PlanError, plan};
 use crate::policy::{Permitted, Policy};
+use crate::sandbox::{Launcher, RunCheck};
 use crate::tree::Tree;
 
 /// What becomes of a command.
@@ -52,6 +53,8 @@ impl Target {
 pub struct Executor {
     targets: BTreeMap<String, Target>,
     ledger: Arc<Ledger>,
+    checks: Checks,
+    runner: Box<dyn RunCheck>,
 }
 
 impl Executor {
@@ -67,7 +70,21 @@ impl Executor {
             target.open().map_err(fault)?;
             ready.insert(name.clone(), target);
         }
-        Ok(Self { targets: ready, ledger })
+        Ok(Self { targets: ready, ledger, checks: Checks::new(), runner: Box::new(Launcher::default()) })
+    }
+
+    /// The same with `checks` that commands may ask for.
+    #[must_use]
+    pub fn with_checks(mut self, checks: Checks) -> Self {
+        self.checks = checks;
+        self
+    }
+
+    /// The same with another way to run them.
+    #[must_use]
+    pub fn with_runner(mut self, runner: Box<dyn RunCheck>) -> Self {
+        self.runner = runner;
+        self
     }
 
     /// Judges `command` and, where nothing speaks against it, executes it.
@@ -99,7 +116,7 @@ impl Executor {
             let detail = format!("/target: no target {:?} is configured on this bridge", typed.target);
             return Judgement::Rejected(Verdict::new(Stage::Policy, Reason::UnknownTarget, detail));
         };
-        let permitted = match target.policy.judge(typed) {
+        let permitted = match target.policy.judge(typed, &self.checks) {
             Ok(permitted) => permitted,
             Err(verdict) => return Judgement::Rejected(verdict),
         };
@@ -118,7 +135,7 @@ impl Executor {
             return settled;
         }
         match planned {
-            Ok((tree, plan)) => run.carry_out(&tree, plan, &deadline),
+            Ok((tree, plan)) => run.carry_out(&tree, plan, self.runner.as_ref(), &deadline),
             Err(PlanError::Failed { reason, detail }) => run.failed(reason, detail),
             Err(PlanError::Refused(verdict)) => Judgement::Rejected(verdict),
         }
@@ -161,10 +178,10 @@ impl<'c> Run<'c> {
     }
 
     /// The plan stands. A crash-proof executor makes its record durable exactly here, before the first change.
-    fn carry_out(&self, tree: &Tree, plan: Plan, deadline: &Deadline<'_>) -> Judgement {
+    fn carry_out(&self, tree: &Tree, plan: Plan, runner: &dyn RunCheck, deadline: &Deadline<'_>) -> Judgement {
         let mut applied = Applied::begin(tree);
         let (checks, failure) = match applied.apply(&plan.changes, deadline) {
-            Ok(()) => checks::run(tree, &plan.checks, self.clock, deadline),
+            Ok(()) => checks::run(tree, &plan.checks, runner, self.clock, deadline),
             Err(error) => (Vec::new(), Some(failure(&error))),
         };
         let Some((reason, detail)) = failure else {

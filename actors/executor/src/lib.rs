@@ -35,4 +35,5 @@ pub mod overlay;
 pub mod patch;
 pub mod plan;
 pub mod policy;
+pub mod sandbox;
 pub mod tree;

@@ -5,12 +5,10 @@ use protocol::command::{Action, Check, Command, Expect, FileMode, Op};
 use protocol::path::{RelativePath, fold};
 use protocol::reason::{Reason, Stage, Verdict};
 
-use crate::config::{ConfigError, Limits, TargetConfig};
-use crate::patch::parse::{Parsed, parse};
-use crate::patch::{FilePatch, Name};
+use crate::config::{CheckConfig, Checks, ConfigError, Limits, TargetConfig};
 
 /// The service's own folders, which no command may touch in CLOUD.
-const SERVICE_FOLDERS: [&str; 7] = ["commands", "meta", "results", "diffs", "archive", "dead_letter", "logs"];
+pub const SERVICE_FOLDERS: [&str; 7] = ["commands", "meta", "results", "diffs", "archive", "dead_letter", "logs"];
 
 /// The modes of regular files in a diff.
 const FILE_MODES: [u32; 2] = [0o100_644, 0o100_755];
@@ -25,13 +23,34 @@ pub struct Policy {
     limits: Limits,
 }
 
-/// A check of the validation plan whose path was found good.
+/// A check of the validation plan that was found good.
 #[derive(Clone, Debug)]
-pub struct CheckStep {
-    /// The check.
-    pub check: Check,
-    /// Its path.
-    pub path: RelativePath,
+pub enum CheckStep {
+    /// It looks at a path of the tree.
+    Look {
+        /// The check.
+        check: Check,
+        /// Its path.
+        path: RelativePath,
+    },
+    /// It runs one of the operator's programs.
+    Run {
+        /// The program's name.
+        name: String,
+        /// What is configured under it.
+        program: CheckConfig,
+    },
+}
+
+impl CheckStep {
+    /// The check's kind, as documents and results name it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Look { check, .. } => check.name(),
+            Self::Run { .. } => "run",
+        }
+    }
 }
 
 /// An op whose paths were found good.
@@ -146,35 +165,18 @@ impl Policy {
         })
     }
 
-    /// Judges a command: its actions, its bounds, every path of its ops and checks.
+    /// Judges a command: its actions, its bounds, every path of its ops and checks, and whether the programs that it asks
+    /// for are among the operator's `checks`.
     ///
     /// # Errors
     /// The verdict on the first thing that is not allowed; it names the op and the rule.
-    pub fn judge(&self, command: &Command) -> Result<Permitted, Verdict> {
-        let diff = |op: &Op| match op {
-            Op::ApplyDiff { diff } => Some(parse(diff.clone().into_bytes())),
-            _ => None,
-        };
-        let ops: Vec<(String, &Op, Option<Parsed>)> =
-            command.ops.iter().enumerate().map(|(number, op)| (place(number, op), op, diff(op))).collect();
-        for (place, op, diff) in &ops {
-            let needed =
-                op.action().map(|action| (place.clone(), action)).into_iter().chain(
-                    diff.iter().flat_map(|parsed| &parsed.diff.files).flat_map(|file| diff_actions(place, file)),
-                );
-            for (place, action) in needed {
-                self.action(&place, action, &command.allowed_actions)?;
-            }
+    pub fn judge(&self, command: &Command, checks: &Checks) -> Result<Permitted, Verdict> {
+        for (number, op) in command.ops.iter().enumerate() {
+            self.action(&place(number, op), op, &command.allowed_actions)?;
         }
         let (max_files_changed, max_runtime_ms, max_bytes_written) = self.bounds(command)?;
-        let step = |(place, op, diff): (String, &Op, Option<Parsed>)| match diff {
-            Some(parsed) => self.patch(&place, parsed),
-            None => self.step(&place, op),
-        };
-        let check = |(number, check): (usize, &Check)| {
-            let place = format!("check {} ({})", number + 1, check.name());
-            Ok(CheckStep { check: check.clone(), path: self.path(&place, check.path())? })
-        };
+        let step = |(number, op)| self.step(&place(number, op), op);
+        let check = |(number, check)| self.check(number, check, checks);
         Ok(Permitted {
             steps: ops.into_iter().map(step).collect::<Result<_, Verdict>>()?,
             checks: command.validation_plan.iter().enumerate().map(check).collect::<Result<_, Verdict>>()?,
@@ -240,21 +242,20 @@ impl Policy {
         })
     }
 
-    /// Judges the names and modes of a diff. Those of a file that cannot be read to its end are not known yet.
-    fn patch(&self, place: &str, parsed: Parsed) -> Result<Step, Verdict> {
-        for file in &parsed.diff.files {
-            for name in file.old.iter().chain(&file.new) {
-                self.path(place, diff_name(place, name)?)?;
+    fn check(&self, number: usize, check: &Check, checks: &Checks) -> Result<CheckStep, Verdict> {
+        let path = match check {
+            Check::Run { name } => {
+                let program = checks.get(name).ok_or_else(|| {
+                    let detail =
+                        format!("/validationPlan/{number}/name: no check {name:?} is configured on this bridge");
+                    refuse(Reason::Schema, detail)
+                })?;
+                return Ok(CheckStep::Run { name: name.clone(), program: program.clone() });
             }
-            if let Some(mode) = file.old_mode.iter().chain(&file.new_mode).find(|mode| !FILE_MODES.contains(mode)) {
-                let detail = format!(
-                    "{place}: {} has the mode {mode:06o}; only regular files (100644, 100755) may be changed by a diff",
-                    file.label()
-                );
-                return Err(refuse(Reason::PathDenied, detail));
-            }
-        }
-        Ok(Step::Patch(parsed))
+            Check::Exists { path } | Check::Absent { path } | Check::Sha256 { path, .. } | Check::Json { path } => path,
+        };
+        let place = format!("check {} ({})", number + 1, check.name());
+        Ok(CheckStep::Look { check: check.clone(), path: self.path(&place, path)? })
     }
 
     fn path(&self, place: &str, text: &str) -> Result<RelativePath, Verdict> {

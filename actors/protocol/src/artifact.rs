@@ -67,15 +67,19 @@ pub struct OpReport {
 /// What a check found, in `results/<id>.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckReport {
-    /// The check's name.
+    /// The check's kind.
     pub check: &'static str,
-    /// 0 when it holds.
+    /// Which of the operator's programs it was; only for a `run`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// 0 when it holds. For a `run` the program's own, 128 and the signal that ended it, 124 when it ran too long, 127
+    /// when it could not be started, 126 when it was not, for want of a sandbox.
     pub exit_code: i32,
     /// How long it took.
     pub duration_ms: u64,
-    /// What it printed.
+    /// What it printed: the beginning, where that is much.
     pub stdout: String,
-    /// What it complained of.
+    /// What it complained of: the same.
     pub stderr: String,
     /// Whether the output was cut.
     pub truncated: bool,

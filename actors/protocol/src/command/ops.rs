@@ -337,6 +337,11 @@ pub enum Check {
         /// The file.
         path: String,
     },
+    /// A program that the bridge's operator configured ends well. The document names it and nothing more.
+    Run {
+        /// The configuration's name for it.
+        name: String,
+    },
 }
 
 impl Check {
@@ -348,14 +353,7 @@ impl Check {
             Self::Absent { .. } => "absent",
             Self::Sha256 { .. } => "sha256",
             Self::Json { .. } => "json",
-        }
-    }
-
-    /// The path it looks at.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        match self {
-            Self::Exists { path } | Self::Absent { path } | Self::Sha256 { path, .. } | Self::Json { path } => path,
+            Self::Run { .. } => "run",
         }
     }
 
@@ -370,7 +368,10 @@ impl Check {
                 fields.only(&["check", "path", "equals"])?;
                 Ok(Self::Sha256 { path: path()?, equals: hex(&fields, "equals")? })
             }
-            "run" => Err(fault(&fields.at("check"), "run checks are not supported by this version of the bridge")),
+            "run" => {
+                fields.only(&["check", "name"])?;
+                Ok(Self::Run { name: fields.string("name")?.to_owned() })
+            }
             other => Err(fault(
                 &fields.at("check"),
                 format!("must be one of exists, absent, sha256, json, run, found {}", quote(other)),
