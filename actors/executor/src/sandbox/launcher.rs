@@ -1,8 +1,10 @@
-//! The bridge's side: starts a stage, reads what the program prints, and keeps the time. It starts no thread, so that it
-//! may be called from any; but the thread must live on until it returns, because the outer stage dies with it.
+//! The bridge's side: starts a stage, reads what the program prints, and keeps the time, all on the caller's thread. That
+//! thread must live on until it returns, because the outer stage dies with it.
 
+use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Stdio};
@@ -24,6 +26,8 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 const KILL_LIMIT: Duration = Duration::from_secs(20);
 /// The longest that outputs are read once everything has ended: they are at their end then, where all could be killed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+/// The mode of the program's home.
+const HOME_MODE: u32 = 0o700;
 /// What the program searches programs in where the service has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// The program's language where the service has none.
@@ -85,7 +89,8 @@ impl Launcher {
 impl RunCheck for Launcher {
     fn run(&self, program: &CheckConfig, root: &Dir, limit: Duration) -> RunReport {
         let begun = Instant::now();
-        let home = match tempfile::Builder::new().prefix("ghost-bridge-check-").tempdir() {
+        let mut home = tempfile::Builder::new();
+        let home = match home.prefix("ghost-bridge-check-").permissions(Permissions::from_mode(HOME_MODE)).tempdir() {
             Ok(home) => home,
             Err(error) => {
                 let what = format!("no temporary folder can be made for the program: {}", error.kind());
@@ -108,7 +113,9 @@ impl RunCheck for Launcher {
 
 /// A running outer stage.
 struct Session {
-    child: Child,
+    /// Until it is left alone.
+    child: Option<Child>,
+    namespaces: bool,
     socket: UnixStream,
     out: Capture<ChildStdout>,
     err: Capture<ChildStderr>,
@@ -136,7 +143,9 @@ impl Session {
             Ok((Capture::new(out)?, Capture::new(err)?))
         };
         match ready() {
-            Ok((out, err)) => Ok(Self { child, socket, out, err }),
+            Ok((out, err)) => {
+                Ok(Self { child: Some(child), namespaces: order.facilities.namespaces, socket, out, err })
+            }
             Err(error) => {
                 // It may have ended by itself. Nothing of it may stay behind.
                 let _ = child.kill();
@@ -159,16 +168,26 @@ impl Session {
         let answer = if answered {
             wire::receive(&self.socket)
         } else {
-            let _ = self.child.kill();
-            Err(io::Error::other("it did not end what it had started"))
+            self.leave_alone();
+            return (Err(io::Error::other("it has not yet ended what it had started")), over_time);
         };
         // The answer is the stage's last deed.
-        let ended = self.child.wait();
+        let ended = self.child.as_mut().map_or(Ok(()), |child| child.wait().map(drop));
         let drained = Instant::now().checked_add(DRAIN_LIMIT);
         while (self.out.pipe().is_some() || self.err.pipe().is_some()) && is_ahead(drained) {
             self.look(drained, false);
         }
         (ended.and(answer), over_time)
+    }
+
+    /// Leaves the stage to itself, which goes on killing; where it has namespaces its own end does it all.
+    fn leave_alone(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        if self.namespaces {
+            let _ = child.kill();
+        }
+        // The bridge's only thread here, which waits for nothing but this end.
+        std::thread::spawn(move || child.wait());
     }
 
     /// Waits until the stage has something to say, or it is `until`.

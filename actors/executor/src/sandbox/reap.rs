@@ -10,29 +10,35 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
 /// The pause between two rounds of killing.
 const ROUND: Duration = Duration::from_millis(1);
 
-/// Kills and waits for everything that descends from this process, the process group of `leader` first, until nothing is
-/// left. `leader` must be a child that was not waited for, or have left nothing that could bear its id.
+/// Kills and waits for everything that descends from this process, until nothing is left. `leader`, a child that may have
+/// ended just now, led the process group of most of it.
 ///
 /// # Errors
 /// When the system cannot say.
 pub fn everything(leader: Pid) -> io::Result<()> {
-    loop {
-        loop {
-            match wait(WaitOptions::NOHANG) {
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(Errno::CHILD) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        // Somebody is left. A group whose last member has ended is gone, which is as well.
-        if cfg!(not(target_os = "linux")) {
-            let _ = kill_process_group(leader, Signal::KILL);
-        }
+    if clear()? {
+        return Ok(());
+    }
+    // In one stroke, against which nobody in the group can start another. Its id is its own as long as it has a member;
+    // and one that has just been given up is not given anew before all others were.
+    let _ = kill_process_group(leader, Signal::KILL);
+    while !clear()? {
         #[cfg(target_os = "linux")]
         linux::kill_descendants()?;
         std::thread::sleep(ROUND);
+    }
+    Ok(())
+}
+
+/// Clears away what has ended: whether nothing is left.
+fn clear() -> io::Result<bool> {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return Ok(false),
+            Err(Errno::CHILD) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -41,7 +47,7 @@ pub use linux::{adopt_orphans, first_victim, notice_of_end};
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::collections::{HashMap, HashSet};
+    use std::collections::HashSet;
 
     use rustix::process::{PidfdFlags, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper};
 
@@ -66,33 +72,23 @@ mod linux {
         pidfd_open(pid, PidfdFlags::empty()).ok()
     }
 
-    /// Kills each descendant that is there now. Those that they start meanwhile are the next round's.
+    /// Kills each descendant that is found in one pass over all processes, each at once, because meanwhile they may start
+    /// others. Whom the pass misses is the next one's.
     pub fn kill_descendants() -> io::Result<()> {
-        let parents = parents()?;
         let mut doomed = HashSet::from([getpid().as_raw_nonzero().get()]);
-        loop {
-            let before = doomed.len();
-            doomed.extend(
-                parents.iter().filter(|(_, parent)| doomed.contains(*parent)).map(|(pid, _)| *pid).collect::<Vec<_>>(),
-            );
-            if doomed.len() == before {
-                break;
-            }
-        }
-        for pid in doomed.iter().filter_map(|pid| Pid::from_raw(*pid)).filter(|pid| *pid != getpid()) {
-            // An id may have changed hands since: what the descriptor stands for must be a descendant, too.
-            let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            if parent(pid.as_raw_nonzero().get()).is_some_and(|parent| doomed.contains(&parent)) {
+        for entry in std::fs::read_dir("/proc")? {
+            let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // The descriptor stands for one process for ever, its id does not: what is asked after the opening is asked
+            // of that process, or of one that came after its end, and then the signal goes nowhere.
+            let Some(process) = Pid::from_raw(id).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+                continue;
+            };
+            if parent(id).is_some_and(|parent| doomed.contains(&parent)) {
+                doomed.insert(id);
                 let _ = pidfd_send_signal(&process, Signal::KILL);
             }
         }
         Ok(())
-    }
-
-    /// Every process with its parent.
-    fn parents() -> io::Result<HashMap<i32, i32>> {
-        let pids = std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        Ok(pids.filter_map(|pid| Some((pid, parent(pid)?))).collect())
     }
 
     fn parent(pid: i32) -> Option<i32> {

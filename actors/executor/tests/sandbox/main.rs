@@ -3,6 +3,7 @@
 //! Every case is run with each set of the kernel's facilities, and again as a user without rights where the tests run as
 //! root. `cargo test -p executor --test sandbox NAME` runs those whose name holds NAME.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::disallowed_methods)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
