@@ -143,6 +143,17 @@ const BAD: &[(&str, &str, &str)] = &[
     ("[checks.b]\nmax_runtime_ms = 1", "checks.b.argv: required key is missing", "the program first"),
     ("[checks.b]\nargv = []", "checks.b.argv: found an empty list", "the program first"),
     ("[checks.b]\nargv = [1]", "checks.b.argv", "the program first"),
+    ("[checks.b]\nargv = [\"x\"]\nsandbox = \"none\"", "checks.b.sandbox: found \"none\"", "\"best-effort\""),
+    ("[checks.b]\nargv = [\"x\"]\nsandbox = true", "checks.b.sandbox: found", "\"required\""),
+    ("[checks.b]\nargv = [\"x\"]\nwritable = [\"\"]", "checks.b.writable: found \"\"", "beneath the target's root"),
+    ("[checks.b]\nargv = [\"x\"]\nwritable = [\".\"]", "checks.b.writable", "relative"),
+    ("[checks.b]\nargv = [\"x\"]\nwritable = [\"/tmp\"]", "checks.b.writable", "relative"),
+    ("[checks.b]\nargv = [\"x\"]\nwritable = [\"a/../b\"]", "checks.b.writable", "without . and .."),
+    ("[checks.b]\nargv = [\"x\"]\nwritable = [\"sub/.GIT/x\"]", "checks.b.writable", "not .git"),
+    ("[checks.b]\nargv = [\"x\"]\nwritable = [\"ok\", \"Results/x\"]", "found \"Results/x\"", "the bridge's own"),
+    ("[checks.b]\nargv = [\"x\"]\nreadable = [\"/\"]", "checks.b.readable", "other than /"),
+    ("[checks.b]\nargv = [\"x\"]\nreadable = [\"srv/x\"]", "checks.b.readable", "absolute folders"),
+    ("[checks.b]\nargv = [\"x\"]\nreadable = [\"/srv/../root\"]", "checks.b.readable", "absolute folders"),
 ];
 
 #[test]

@@ -17,5 +17,6 @@ mod pipeline;
 mod publishing;
 mod rejections;
 mod replay;
+mod run_check;
 mod secrecy;
 mod startup;

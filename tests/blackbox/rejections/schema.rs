@@ -152,7 +152,9 @@ fn checks() -> Vec<Doc> {
         plan(json!({ "check": "exists", "path": "docs/a.txt", "equals": "x" })),
         plan(json!({ "check": "sha256", "path": "docs/a.txt" })),
         plan(json!({ "check": "sha256", "path": "docs/a.txt", "equals": "zz" })),
-        plan(json!({ "check": "run", "name": "lint" })),
+        plan(json!({ "check": "run" })),
+        plan(json!({ "check": "run", "name": ["lint"] })),
+        plan(json!({ "check": "run", "name": "lint", "path": "docs/a.txt" })),
         plan(json!({ "check": "run", "argv": ["rm", "-rf", "/"] })),
     ]
 }
