@@ -20,15 +20,18 @@ use protocol::reason::{Reason as R, Stage};
 use serde_json::json;
 use support::{Bench, Stepped, document, executed};
 
+/// What was asked: the program, its limit, and what `a.txt` held then.
+type Asked = (String, Duration, String);
+
 /// Answers as it is told, and remembers what it was asked and what it saw.
 #[derive(Debug, Clone)]
-struct Fake(Arc<Mutex<(Vec<End>, Vec<(String, Duration, String)>)>>);
+struct Fake(Arc<Mutex<(Vec<End>, Vec<Asked>)>>);
 
 impl Fake {
     fn new(ends: &[End]) -> Self {
         Self(Arc::new(Mutex::new((ends.iter().rev().cloned().collect(), Vec::new()))))
     }
-    fn asked(&self) -> Vec<(String, Duration, String)> {
+    fn asked(&self) -> Vec<Asked> {
         self.0.lock().unwrap().1.clone()
     }
 }
@@ -95,7 +98,7 @@ fn each_end_that_is_not_good_undoes_everything_and_stops_the_plan() {
         (End::Refused(text("no fence")), "short", R::ValidationFailed, 126, "no fence"),
         (End::Broken(text("no process")), "short", R::IoError, 74, "no process"),
     ] {
-        let fake = Fake::new(&[end.clone()]);
+        let fake = Fake::new(std::slice::from_ref(&end));
         let mut bench = bench(&fake);
         let execution = executed(bench.run(asks_for(&[name, "short"])));
         let (found, detail) = execution.failure.clone().unwrap();
