@@ -238,6 +238,19 @@ fn run_check_dies_with_the_bridge() {
 }
 
 #[test]
+fn run_check_does_not_hold_up_a_stop() {
+    let cloud = Cloud::new();
+    let bridge = bridge(&cloud, &[("for-ever", &format!("{DAEMON} sleep 600"), "max_runtime_ms = 600000")]);
+    let mut pipe = pipe(&cloud.path("out/pipe"));
+    cloud.submit(&command("for-ever", &["for-ever"]).at("/constraints/maxRuntimeMs", json!(600_000)));
+    bridge.wait_for("the check to run", || !read(&mut pipe).0.is_empty());
+    bridge.stop();
+    assert!(poll(PATIENCE, || !read(&mut pipe).1), "the check outlives the bridge");
+    // It has no outcome yet: the next start finds it again.
+    assert_eq!(cloud.waiting(), ["for-ever.json"]);
+}
+
+#[test]
 fn run_check_stages_are_nobody_elses_business() {
     let cloud = Cloud::new();
     let help = cloud.bridge(&["--help"]).output().unwrap();

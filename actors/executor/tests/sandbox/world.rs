@@ -14,11 +14,19 @@ use executor::sandbox::{End, Facilities, Launcher, RunCheck as _, RunReport};
 /// How long a condition may take; a loaded machine never decides a test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The variable that says that the kernel grants no namespaces in this run.
+pub const NO_NAMESPACES: &str = "SANDBOX_TEST_NO_NAMESPACES";
+
 /// A temporary folder that everybody can look into.
 pub fn open_folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     dir
+}
+
+/// Whether there are namespaces: they are wanted, and the kernel grants them.
+pub fn granted(facilities: Facilities) -> bool {
+    facilities.namespaces && std::env::var_os(NO_NAMESPACES).is_none()
 }
 
 pub struct World {
