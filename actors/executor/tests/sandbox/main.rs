@@ -1,6 +1,7 @@
 //! The sandbox, as it is in the bridge: this program starts itself anew for each stage.
 //!
-//! Every case is run with each set of the kernel's facilities, and again as users with less where the tests run as root. `cargo test -p executor --test sandbox NAME` runs those whose name holds NAME.
+//! Every case is run with each set of the kernel's facilities, and again as users with less where the tests run as root.
+//! `cargo test -p executor --test sandbox NAME` runs those whose name holds NAME.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 #![allow(clippy::disallowed_methods)]
 
