@@ -125,11 +125,9 @@ fn another_document_under_a_taken_id_is_a_duplicate_in_every_life() {
 fn a_forged_document_with_a_known_id_neither_blocks_nor_replaces_anything() {
     let cloud = Cloud::new();
     let bridge = Bridge::start(&cloud);
-    let forged = |n: u32| {
-        Doc::write("known", "docs/known.txt", "forged\n")
-            .with("nonce", json!(n.to_string()))
-            .signed("a-forgers-own-secret")
-    };
+    // Made once: another second would make other documents of them.
+    let template = Doc::write("known", "docs/known.txt", "forged\n");
+    let forged = |n: u32| template.clone().with("nonce", json!(n.to_string())).signed("a-forgers-own-secret");
     let forge = |n: u32| {
         let hash = sha256(&forged(n));
         cloud.drop_file("known.json", &forged(n));
