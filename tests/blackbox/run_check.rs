@@ -33,6 +33,8 @@ fn bridge<'a>(cloud: &'a Cloud, checks: &[(&str, &str, &str)]) -> Bridge<'a> {
     let config = cloud.config(&checks.iter().map(table).collect::<String>());
     Bridge::start_with(cloud, |run| {
         run.arg("--config").arg(&config).env("LANG", "C.UTF-8");
+        // A bridge that ends while a check runs leaves its temporary folder behind.
+        run.env("TMPDIR", cloud.world());
     })
 }
 

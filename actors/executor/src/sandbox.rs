@@ -32,7 +32,7 @@
 //!   it holds for root too.
 //! - Where there is neither a pid namespace nor Landlock's scope for signals (ABI 6), it may signal other processes of
 //!   the same user.
-//! - After a `kill -9` of the bridge its empty home stays in the temporary folder.
+//! - When the bridge ends while a program runs, the program's home stays in the temporary folder.
 //! - Elsewhere than on Linux there is no fence: only the environment, the limits and a process group of its own.
 
 use std::fmt;
