@@ -3,6 +3,7 @@
 //! It is derived state: the archiver fills it at start from the audit log, which is durable, and adds each document
 //! that it files. Shared between the executor, which takes ids, and the archiver, which knows what is filed.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -52,11 +53,15 @@ impl Ledger {
 
     /// Takes the id for the document that hashes to `input`, if it is free.
     pub fn claim(&self, id: &CommandId, input: Sha256) -> Claim {
-        let claim = self.look(id, input);
-        if claim == Claim::Granted {
-            self.state().taken.insert(id_key(id), half(input));
+        // Under one lock: commands of different targets are executed side by side.
+        match self.state().taken.entry(id_key(id)) {
+            Entry::Vacant(free) => {
+                free.insert(half(input));
+                Claim::Granted
+            }
+            Entry::Occupied(taken) if *taken.get() == half(input) => Claim::Redelivered,
+            Entry::Occupied(_) => Claim::Taken,
         }
-        claim
     }
 
     /// Frees an id whose command never got filed, so that it can be tried again.

@@ -11,12 +11,16 @@
 //! - [`Lifeline`]: restarts are delayed and counted; when the budget is spent, or a panic reaches an actor's own thread,
 //!   the system stops with exit status 70 and the process manager starts the process afresh.
 //!
+//! And [`crash_point!`], a place at which a test may kill the process.
+//!
 //! Invariant: no message is needed for correctness. Whatever is lost with one is found again on disk.
 
+mod crash;
 mod effect;
 mod lifeline;
 mod mailbox;
 
+pub use crash::{crash, is_crash_due};
 pub use effect::{Panicked, effect};
 pub use lifeline::{Budget, EXIT_SOFTWARE, Lifeline};
 pub use mailbox::{Envelope, Gauge, MAILBOX_CAPACITY, Port, SendError};
