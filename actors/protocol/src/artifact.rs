@@ -3,11 +3,11 @@
 use std::ffi::OsStr;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::canonical;
-use crate::command::Constraints;
+use crate::command::{CHECK_NAMES, Constraints, OP_NAMES};
 use crate::digest::Sha256;
 use crate::id::CommandId;
 use crate::json;
@@ -44,19 +44,23 @@ pub fn canonical_without(artifact: &impl Serialize, omit: &str) -> Result<String
     }
 }
 
+/// A name of a closed set. Written so, serde does not take it for text that is borrowed from what it reads.
+pub type Name = &'static str;
+
 /// What an op did, in `results/<id>.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpReport {
     /// The op's name.
-    pub op: &'static str,
+    #[serde(deserialize_with = "op_name")]
+    pub op: Name,
     /// The file, for every op but a move.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// A move's origin.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// A move's end.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Hash of the file before the op; `None` where there was none.
     pub before_sha256: Option<Sha256>,
@@ -65,12 +69,13 @@ pub struct OpReport {
 }
 
 /// What a check found, in `results/<id>.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckReport {
     /// The check's kind.
-    pub check: &'static str,
+    #[serde(deserialize_with = "check_name")]
+    pub check: Name,
     /// Which of the operator's programs it was; only for a `run`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// 0 when it holds. For a `run` the program's own, 128 and the signal that ended it, 124 when it ran too long, 127
     /// when it could not be started, 126 when it was not, for want of a sandbox.
@@ -83,6 +88,20 @@ pub struct CheckReport {
     pub stderr: String,
     /// Whether the output was cut.
     pub truncated: bool,
+}
+
+fn op_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    one_of(&OP_NAMES, deserializer)
+}
+
+fn check_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    one_of(&CHECK_NAMES, deserializer)
+}
+
+/// Reads one of `names`.
+fn one_of<'de, D: Deserializer<'de>>(names: &[&'static str], deserializer: D) -> Result<&'static str, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    names.iter().find(|name| **name == text).copied().ok_or_else(|| serde::de::Error::custom("no such name"))
 }
 
 /// The bounds of a command, as given.

@@ -41,7 +41,7 @@ impl AuditResult {
         match text {
             "ok" => Some(Self::Ok),
             "failed" => Some(Self::Failed),
-            other => Reason::ALL.iter().find(|reason| reason.as_str() == other).map(|reason| Self::Rejected(*reason)),
+            other => Reason::parse(other).map(Self::Rejected),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::signing::{Keyring, SecretSlot};
 use crate::time::parse_rfc3339;
 
 mod ops;
-pub use ops::{Action, Check, Encoding, Expect, FileMode, Op, PatchType};
+pub use ops::{Action, CHECK_NAMES, Check, Encoding, Expect, FileMode, OP_NAMES, Op, PatchType};
 
 /// The one schema version this bridge speaks.
 pub const SCHEMA_VERSION: &str = "1.0";
@@ -145,12 +145,18 @@ impl Authentic {
         &self.document
     }
 
-    /// Reads every field; unknown ones are refused. `is_target` tells whether a target of that name is configured.
+    /// The secret whose signature it bears.
+    #[must_use]
+    pub fn verified_by(&self) -> SecretSlot {
+        self.secret
+    }
+
+    /// Reads every field; unknown ones are refused, and names that are not `configured`.
     ///
     /// # Errors
     /// The verdict on the first field that is wrong, with its JSON pointer.
-    pub fn read(&self, is_target: &dyn Fn(&str) -> bool) -> Result<Command, Verdict> {
-        Command::read(self.document.object(), is_target)
+    pub fn read(&self, configured: &Configured<'_>) -> Result<Command, Verdict> {
+        Command::read(self.document.object(), configured)
     }
 
     /// Joins the proof and the command that was read from it.
@@ -172,6 +178,17 @@ pub struct VerifiedCommand {
 }
 
 impl VerifiedCommand {
+    /// Reads a command back from a record that the bridge itself made of it when it was verified. Its signature is not
+    /// looked at again: the secret may have been rotated away since.
+    ///
+    /// # Errors
+    /// When `raw` is no command: the record is not what was written.
+    pub fn recorded(raw: Arc<[u8]>, secret: SecretSlot, received_at: DateTime<Utc>) -> Result<Self, Verdict> {
+        let document = Document::parse(raw)?;
+        let command = Command::read(document.object(), &Configured::ANYTHING)?;
+        Ok(Authentic { document, secret }.verified(command, received_at))
+    }
+
     /// The typed command.
     #[must_use]
     pub fn command(&self) -> &Command {
@@ -201,6 +218,19 @@ impl VerifiedCommand {
     pub fn received_at(&self) -> DateTime<Utc> {
         self.received_at
     }
+}
+
+/// What a bridge's configuration names, as far as commands may refer to it.
+pub struct Configured<'c> {
+    /// Whether there is a target of that name.
+    pub is_target: &'c dyn Fn(&str) -> bool,
+    /// Whether there is a check of that name, for `run`.
+    pub is_check: &'c dyn Fn(&str) -> bool,
+}
+
+impl Configured<'static> {
+    /// Every name is taken for a good one: for who cannot know the configuration.
+    pub const ANYTHING: Self = Self { is_target: &|_| true, is_check: &|_| true };
 }
 
 /// The fields of a command (contract section 3). Paths are still text here: they are judged by policy, after time and
@@ -246,11 +276,11 @@ pub struct Constraints {
 
 impl Command {
     /// Reads a command from a document's fields, without looking at its signature: for authors who want to know what
-    /// the bridge would say. `is_target` tells whether a target of that name is configured.
+    /// the bridge would say.
     ///
     /// # Errors
-    /// The verdict on the first field that is wrong, with its JSON pointer.
-    pub fn read(object: &Object, is_target: &dyn Fn(&str) -> bool) -> Result<Self, Verdict> {
+    /// The verdict on the first field that is wrong, or names what is not `configured`, with its JSON pointer.
+    pub fn read(object: &Object, configured: &Configured<'_>) -> Result<Self, Verdict> {
         let fields = Fields::new(String::new(), object);
         // The version first: of another version's fields nothing is known.
         let version = fields.string("schemaVersion")?;
@@ -287,7 +317,7 @@ impl Command {
             )
         })?;
         let target = fields.string("target")?;
-        if !is_target(target) {
+        if !(configured.is_target)(target) {
             let detail = format!("no target {} is configured on this bridge", quote(target));
             return Err(refuse(Reason::UnknownTarget, "/target", &detail));
         }
@@ -303,7 +333,7 @@ impl Command {
             patch_type,
             payload_version,
             ops,
-            validation_plan: validation_plan(&fields)?,
+            validation_plan: validation_plan(&fields, configured)?,
             allowed_actions: allowed_actions(&fields)?,
             constraints: constraints(&fields)?,
         })
@@ -355,7 +385,7 @@ fn annotations(fields: &Fields<'_>) -> Result<(), Verdict> {
     Ok(())
 }
 
-fn validation_plan(fields: &Fields<'_>) -> Result<Vec<Check>, Verdict> {
+fn validation_plan(fields: &Fields<'_>, configured: &Configured<'_>) -> Result<Vec<Check>, Verdict> {
     if fields.get("validationPlan").is_none() {
         return Ok(Vec::new());
     }
@@ -366,7 +396,17 @@ fn validation_plan(fields: &Fields<'_>) -> Result<Vec<Check>, Verdict> {
             format!("holds {} checks; at most {MAX_CHECKS} are allowed", checks.len()),
         ));
     }
-    checks.iter().enumerate().map(|(number, value)| Check::read(&format!("/validationPlan/{number}"), value)).collect()
+    let read = |(number, value)| {
+        let pointer = format!("/validationPlan/{number}");
+        match Check::read(&pointer, value)? {
+            Check::Run { name } if !(configured.is_check)(&name) => {
+                let detail = format!("no check {} is configured on this bridge", quote(&name));
+                Err(fault(&format!("{pointer}/name"), detail))
+            }
+            check => Ok(check),
+        }
+    };
+    checks.iter().enumerate().map(read).collect()
 }
 
 fn allowed_actions(fields: &Fields<'_>) -> Result<Vec<Action>, Verdict> {

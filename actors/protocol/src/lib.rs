@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod message;
 pub mod path;
 pub mod reason;
+pub mod receipt;
 pub mod schema;
 pub mod signing;
 pub mod ticket;

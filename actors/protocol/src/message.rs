@@ -7,11 +7,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::artifact::CommitSubject;
 use crate::command::VerifiedCommand;
 use crate::digest::Sha256;
 use crate::id::CommandId;
 use crate::reason::{Reason, Verdict};
+use crate::receipt::Receipt;
 use crate::ticket::Ticket;
 
 /// What the watcher found under one name in `commands/`.
@@ -92,10 +95,14 @@ pub struct Executed {
     pub command: Arc<VerifiedCommand>,
     /// What became of it.
     pub execution: Execution,
+    /// Given back when all of it is filed: until then the executor's journal keeps its record.
+    pub receipt: Receipt,
+    /// Whether it comes from the journal of another life of the process, which may have filed it, in part or whole.
+    pub recovered: bool,
 }
 
 /// What became of an executed command.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Execution {
     /// `None` when all went well, else the reason and the sentence.
     pub failure: Option<(Reason, String)>,
@@ -113,7 +120,8 @@ pub struct Execution {
     pub ops: Vec<crate::artifact::OpReport>,
     /// One report a check that was run.
     pub checks: Vec<crate::artifact::CheckReport>,
-    /// The git-format diff; empty where nothing changed.
+    /// The git-format diff; empty where nothing changed. Left out when serialised: whoever does keeps bytes as bytes.
+    #[serde(skip)]
     pub diff: Vec<u8>,
     /// How often execution was tried, this time included.
     pub attempts: u32,

@@ -1,6 +1,6 @@
 //! Why a document was rejected or failed: a closed set, and the stage of judgement at which it happened.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident => $text:literal,)*) => {
@@ -16,6 +16,12 @@ macro_rules! reasons {
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Reason::$variant => $text,)* }
+            }
+
+            /// Reads a reason's name.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Reason::$variant),)* _ => None }
             }
         }
     };
@@ -86,6 +92,21 @@ impl Reason {
             Reason::WorkerCrashed => 70,
             _ => 1,
         }
+    }
+}
+
+impl Reason {
+    /// Whether the cause may pass by itself, so that the command is worth another try (contract section 8).
+    #[must_use]
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Reason::IoError | Reason::WorkerCrashed)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("no reason of the contract"))
     }
 }
 

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, TimeDelta, Utc};
 use ring::hmac;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// The shortest secret that is accepted, in bytes.
@@ -54,7 +54,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Which of the two accepted secrets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretSlot {
     /// `GPT_BRIDGE_HMAC_SECRET`.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use protocol::command::{Command, Document, VerifiedCommand};
+use protocol::command::{Command, Configured, Document, VerifiedCommand};
 use protocol::digest::Sha256;
 use protocol::message::{Content, Rejection};
 use protocol::reason::{Reason, Stage, Verdict};
@@ -28,6 +28,8 @@ pub struct Judge {
     pub keyring: Arc<Keyring>,
     /// The configured targets' names.
     pub targets: BTreeSet<String>,
+    /// The configured checks' names.
+    pub checks: BTreeSet<String>,
     /// The rules of time.
     pub time: TimeRules,
     /// The largest document, in bytes; only for the sentence in a dead letter.
@@ -70,7 +72,9 @@ impl Judge {
             rejection.id = id.clone();
             Box::new(rejection)
         })?;
-        let command = authentic.read(&|name| self.targets.contains(name)).and_then(|command| {
+        let configured =
+            Configured { is_target: &|name| self.targets.contains(name), is_check: &|name| self.checks.contains(name) };
+        let command = authentic.read(&configured).and_then(|command| {
             self.check_time(&command, now)?;
             Ok(command)
         });

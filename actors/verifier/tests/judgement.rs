@@ -22,6 +22,7 @@ fn judge() -> Judge {
     Judge {
         keyring: Arc::new(Keyring::new(&Secret::new(b"0123456789abcdef".to_vec()).unwrap(), None)),
         targets: ["MAIN".to_owned()].into(),
+        checks: ["lint".to_owned()].into(),
         time: TimeRules { clock_skew: TimeDelta::seconds(30), max_lifetime: TimeDelta::hours(24) },
         max_command_bytes: 512 * 1024,
     }

@@ -8,6 +8,11 @@ use crate::json::Value;
 use crate::reason::Verdict;
 use crate::schema::{Fields, fault, quote};
 
+/// The ops' names in documents and results.
+pub const OP_NAMES: [&str; 6] = ["noop", "writeFile", "moveFile", "deleteFile", "replaceText", "applyDiff"];
+/// The checks' names in documents and results.
+pub const CHECK_NAMES: [&str; 5] = ["exists", "absent", "sha256", "json", "run"];
+
 /// Which ops a command may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchType {
@@ -218,9 +223,9 @@ impl Op {
             }
             _ => None,
         };
-        let known = ["noop", "writeFile", "moveFile", "deleteFile", "replaceText", "applyDiff"];
-        if !known.contains(&name) {
-            return Err(fault(&fields.at("op"), format!("must be one of {}, found {}", known.join(", "), quote(name))));
+        if !OP_NAMES.contains(&name) {
+            let known = OP_NAMES.join(", ");
+            return Err(fault(&fields.at("op"), format!("must be one of {known}, found {}", quote(name))));
         }
         if let Some(misfit) = misfit {
             return Err(fault(&fields.at("op"), misfit));
