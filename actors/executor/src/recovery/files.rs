@@ -1,0 +1,276 @@
+//! One target's files: from the state in which a crash left them to the one that the journal decided on.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+
+use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt as _};
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, Permissions, PermissionsExt as _};
+use protocol::id::CommandId;
+use protocol::path::RelativePath;
+
+use super::Record;
+use crate::apply::HiddenNames;
+use crate::journal::entry::Mark;
+use crate::tree::{Folder, Image, Tree, TreeError, read_in};
+
+/// The mode of a file until it is whole.
+const STAGED_MODE: u32 = 0o600;
+
+/// A file that somebody else changed in the meantime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// The command that changed it last.
+    pub id: CommandId,
+    /// The file, relative to its target's root.
+    pub path: String,
+}
+
+/// One path, and all that the journal knows of it.
+#[derive(Debug)]
+struct Place<'r> {
+    path: RelativePath,
+    /// The command that named it last.
+    id: &'r CommandId,
+    /// The states that it had, or was about to have.
+    known: Vec<Option<Mark>>,
+    /// The state that it is to have; `None` inside: nothing is to be there.
+    wanted: Option<Mark>,
+    /// Whether whatever is there is right: the last command on it was applied whole, and nothing was lost since.
+    settled: bool,
+    /// Contents that the journal holds.
+    images: Vec<&'r Image>,
+    /// Hidden names under which something may be left.
+    hidden: Vec<(HiddenNames, usize)>,
+}
+
+/// The files of one target.
+#[derive(Debug)]
+pub(super) struct Files<'r> {
+    tree: Tree,
+    places: BTreeMap<String, Place<'r>>,
+    /// Folders that only commands which are undone have made.
+    unwanted_folders: Vec<RelativePath>,
+    same_boot: bool,
+    pub restored: usize,
+    pub foreign: Vec<Foreign>,
+}
+
+impl<'r> Files<'r> {
+    /// What `records`, in their order, say of the files in `tree`; each with the folder that its paths begin in.
+    ///
+    /// # Errors
+    /// When such a path is too long.
+    pub(super) fn of(
+        tree: Tree,
+        records: &[(Option<RelativePath>, &'r Record)],
+        same_boot: bool,
+    ) -> Result<Self, TreeError> {
+        let mut places: BTreeMap<String, Place<'r>> = BTreeMap::new();
+        let mut unwanted_folders = Vec::new();
+        for (below, record) in records {
+            if !record.stands() {
+                for folder in &record.begun.folders {
+                    unwanted_folders.push(beneath(below.as_ref(), folder)?);
+                }
+            }
+            for (number, change) in record.begun.changes.iter().enumerate() {
+                let id = &record.command.command().id;
+                let path = beneath(below.as_ref(), &change.path)?;
+                let place = places.entry(path.to_string()).or_insert_with(|| Place {
+                    path,
+                    id,
+                    known: Vec::new(),
+                    wanted: change.before,
+                    settled: false,
+                    images: Vec::new(),
+                    hidden: Vec::new(),
+                });
+                let after = change.after.as_ref().map(Mark::of);
+                // What the plan saw was there, whatever the command before it had left.
+                place.wanted = if record.stands() { after } else { change.before };
+                place.settled = record.stands() && record.filed && same_boot;
+                place.id = id;
+                place.known.extend([change.before, after]);
+                place.images.extend(change.after.iter().chain(&change.undo));
+                place.hidden.push((record.names, number));
+            }
+        }
+        Ok(Self { tree, places, unwanted_folders, same_boot, restored: 0, foreign: Vec::new() })
+    }
+
+    /// Brings every file to its state: what must go first, then what must come, so that a file and a folder may take each
+    /// other's place.
+    pub(super) fn settle(&mut self) -> Result<(), TreeError> {
+        let places = std::mem::take(&mut self.places);
+        for place in places.values().rev().filter(|place| place.wanted.is_none()) {
+            self.settle_one(place)?;
+        }
+        let mut folders = std::mem::take(&mut self.unwanted_folders);
+        folders.sort();
+        for folder in folders.iter().rev() {
+            self.remove_folder(folder)?;
+        }
+        for place in places.values().filter(|place| place.wanted.is_some()) {
+            self.settle_one(place)?;
+        }
+        places.values().try_for_each(|place| self.remove_hidden(place))
+    }
+
+    fn settle_one(&mut self, place: &Place<'r>) -> Result<(), TreeError> {
+        supervision::crash_point!("recovery.file");
+        if place.settled {
+            return Ok(());
+        }
+        let found = match self.tree.read(&place.path) {
+            Ok(found) => found,
+            // A file above it: nothing is there.
+            Err(TreeError::NotFolder { .. }) => None,
+            Err(error @ TreeError::Io { .. }) => return Err(error),
+            // Somebody put something else there.
+            Err(_) => return self.leave(place),
+        };
+        let mark = found.as_ref().map(Mark::of);
+        if mark == place.wanted {
+            return Ok(());
+        }
+        let sha256 = |mark: &Option<Mark>| mark.map(|mark| mark.sha256);
+        let is_known = place.known.iter().any(|known| sha256(known) == sha256(&mark));
+        if !is_known && (self.same_boot || !found.is_some_and(|found| is_torn(&found, &place.images))) {
+            return self.leave(place);
+        }
+        match place.wanted {
+            None => self.remove(place)?,
+            Some(wanted) => match self.image(place, wanted)? {
+                Some(image) => self.write(place, &image)?,
+                None => return self.leave(place),
+            },
+        }
+        self.restored += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self, place: &Place<'r>) -> Result<(), TreeError> {
+        self.foreign.push(Foreign { id: place.id.clone(), path: place.path.to_string() });
+        Ok(())
+    }
+
+    /// The content that is wanted: from the journal, or from where the command hid the file that it displaced.
+    fn image(&self, place: &Place<'r>, wanted: Mark) -> Result<Option<Image>, TreeError> {
+        let held = place.images.iter().find(|image| image.sha256() == wanted.sha256);
+        if let Some(image) = held {
+            return Ok(Some(Image { content: image.content.clone(), bits: wanted.bits }));
+        }
+        for (folder, name) in self.hidden(place)? {
+            match read_in(&folder, &name, &name) {
+                Ok(Some(image)) if image.sha256() == wanted.sha256 => {
+                    return Ok(Some(Image { bits: wanted.bits, ..image }));
+                }
+                Err(error @ TreeError::Io { .. }) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn remove(&self, place: &Place<'r>) -> Result<(), TreeError> {
+        let Folder::Open(folder) = self.tree.parent(&place.path)? else { return Ok(()) };
+        remove_file(&folder, place.path.file_name()).map_err(TreeError::io(place.path.as_str()))
+    }
+
+    fn write(&self, place: &Place<'r>, image: &Image) -> Result<(), TreeError> {
+        let folder = self.parent(&place.path)?;
+        let io = || TreeError::io(place.path.as_str());
+        let Some((names, number)) = place.hidden.last() else { return Ok(()) };
+        // Not a name that a displaced file may still have: that goes only when all is in its place.
+        let name = format!("{}.new", names.of(*number));
+        remove_file(&folder, &name).map_err(io())?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(STAGED_MODE).follow(FollowSymlinks::No);
+        let mut file = folder.open_with(&name, &options).map_err(io())?;
+        file.write_all(&image.content).map_err(io())?;
+        file.set_permissions(Permissions::from_mode(image.bits)).map_err(io())?;
+        folder.rename(&name, &folder, place.path.file_name()).map_err(io())
+    }
+
+    /// Opens the folder that holds `path`, and makes it where it is missing.
+    fn parent(&self, path: &RelativePath) -> Result<Dir, TreeError> {
+        loop {
+            let missing = match self.tree.parent(path)? {
+                Folder::Open(folder) => return Ok(folder),
+                Folder::Missing(missing) => missing,
+            };
+            let above = std::iter::successors(path.parent(), RelativePath::parent).find(|it| it.as_str() == missing);
+            let Some(missing) = above else { return self.tree.folder(path.parent().as_ref()) };
+            let made = self.tree.folder(missing.parent().as_ref())?.create_dir(missing.file_name());
+            match made {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(TreeError::io(missing.as_str())(error));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn remove_folder(&self, path: &RelativePath) -> Result<(), TreeError> {
+        let Ok(Folder::Open(parent)) = self.tree.parent(path) else { return Ok(()) };
+        match parent.remove_dir(path.file_name()) {
+            // Not empty, gone, or no folder: it is somebody's, or nobody's.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Err(TreeError::io(path.as_str())(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The hidden files that a crash may have left of the commands on `place`.
+    fn hidden(&self, place: &Place<'r>) -> Result<Vec<(Dir, String)>, TreeError> {
+        let mut found = Vec::new();
+        let mut folder = Some(place.path.clone());
+        while let Some(path) = folder {
+            folder = path.parent();
+            let Ok(dir) = self.tree.folder(folder.as_ref()) else { continue };
+            for (names, number) in &place.hidden {
+                for name in [names.of(*number), format!("{}.new", names.of(*number))] {
+                    if dir.symlink_metadata(&name).is_ok() {
+                        found.push((dir.try_clone().map_err(TreeError::io(place.path.as_str()))?, name));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn remove_hidden(&self, place: &Place<'r>) -> Result<(), TreeError> {
+        for (folder, name) in self.hidden(place)? {
+            match remove_file(&folder, &name) {
+                // Somebody exchanged a folder for the file: theirs, and no reason not to start.
+                Err(_) if folder.symlink_metadata(&name).is_ok_and(|it| it.is_dir()) => {
+                    tracing::error!(path = %place.path, name, "somebody's folder has a hidden name of the bridge near this path; it is left there");
+                }
+                other => other.map_err(TreeError::io(place.path.as_str()))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The path of what lies at `path` in the folder `below`; `None` is the root.
+fn beneath(below: Option<&RelativePath>, path: &RelativePath) -> Result<RelativePath, TreeError> {
+    let Some(below) = below else { return Ok(path.clone()) };
+    let joined = format!("{below}/{path}");
+    RelativePath::parse(&joined).map_err(|_| TreeError::TooLarge { path: joined, what: "is too long".to_owned() })
+}
+
+fn remove_file(folder: &Dir, name: &str) -> io::Result<()> {
+    match folder.remove_file(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `found` is what a power cut may have left of one of `images`: its beginning, or less, with zeros for what did
+/// not reach the disk.
+fn is_torn(found: &Image, images: &[&Image]) -> bool {
+    images.iter().any(|image| {
+        let mut pairs = found.content.iter().zip(image.content.iter());
+        found.content.len() <= image.content.len() && pairs.all(|(found, whole)| found == whole || *found == 0)
+    })
+}
