@@ -1,15 +1,18 @@
 //! The tree as it would be: what a command changes, in memory, above what is on disk. It writes nothing.
 
+use std::collections::hash_map::Entry as Entries;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use protocol::path::{RelativePath, fold};
 
+use crate::siblings::Names;
 use crate::tree::{Folder, Image, Tree, TreeError};
 
 /// The most bytes of before- and after-images that one command may hold in memory.
 pub const MAX_PLAN_BYTES: usize = 256 * 1024 * 1024;
 /// The names that make a folder a bare repository in git's eyes, folded.
-const BARE_NAMES: [&str; 3] = ["head", "objects", "refs"];
+const BARE_NAMES: [&str; 4] = ["head", "objects", "refs", "commondir"];
 
 /// One path that the command names.
 #[derive(Debug)]
@@ -45,13 +48,20 @@ pub struct Origin {
     pub gone: bool,
 }
 
+/// The names in a folder.
+#[derive(Debug)]
+struct Level {
+    on_disk: Arc<Names>,
+    made: Names,
+}
+
 /// What a command makes of a tree.
 #[derive(Debug)]
 pub struct Overlay<'t> {
     tree: &'t Tree,
     entries: BTreeMap<String, Entry>,
-    /// Folder → folded name → name, of the folders that get new names.
-    names: HashMap<String, HashMap<String, String>>,
+    /// Folder → its names, of the folders that get new names.
+    names: HashMap<String, Level>,
     held: usize,
 }
 
@@ -204,16 +214,14 @@ impl<'t> Overlay<'t> {
             .take_while(|(key, _)| key.starts_with(&prefix))
             .filter_map(live)
             .collect();
-        for name in BARE_NAMES {
-            let planned = keys
-                .iter()
-                .any(|key| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+        let holds = |name: &str| {
+            let is_planned =
+                |key: &String| key.strip_prefix(name).is_some_and(|it| it.is_empty() || it.starts_with('/'));
             let on_disk = if name == "head" { "HEAD" } else { name };
-            if !planned && !self.is_on_disk(&format!("{prefix}{on_disk}"))? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+            Ok::<bool, TreeError>(keys.iter().any(is_planned) || self.is_on_disk(&format!("{prefix}{on_disk}"))?)
+        };
+        // With a `commondir`, the other two are wherever that says.
+        Ok(holds("head")? && (holds("commondir")? || holds("objects")? && holds("refs")?))
     }
 
     /// Whether something is at `path` on disk that the command leaves there.
@@ -282,17 +290,22 @@ impl<'t> Overlay<'t> {
         new.retain(|it| it.as_str().len() > known_to);
         for it in new.into_iter().rev() {
             let folder = it.parent().map_or_else(String::new, |parent| parent.to_string());
-            if !self.names.contains_key(&folder) {
-                let siblings = match self.tree.siblings(&it) {
-                    Err(TreeError::NotFolder { .. }) => Vec::new(),
-                    other => other?,
-                };
-                let texts = siblings.iter().filter_map(|name| name.to_str());
-                self.names.insert(folder.clone(), texts.map(|name| (fold(name), name.to_owned())).collect());
-            }
-            let names = self.names.entry(folder).or_default();
-            let sibling = names.entry(fold(it.file_name())).or_insert_with(|| it.file_name().to_owned());
-            if sibling != it.file_name() {
+            let level = match self.names.entry(folder) {
+                Entries::Occupied(known) => known.into_mut(),
+                Entries::Vacant(free) => {
+                    let on_disk = match self.tree.siblings(&it) {
+                        Err(TreeError::NotFolder { .. }) => Arc::default(),
+                        other => other?,
+                    };
+                    free.insert(Level { on_disk, made: Names::new() })
+                }
+            };
+            let (folded, name) = (fold(it.file_name()), it.file_name());
+            let sibling = match level.on_disk.get(&folded) {
+                Some(sibling) => sibling,
+                None => level.made.entry(folded).or_insert_with(|| name.to_owned()),
+            };
+            if sibling != name {
                 return Err(TreeError::CaseClash { path: it.to_string(), sibling: sibling.clone() });
             }
         }

@@ -3,15 +3,19 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _};
+use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
 use protocol::command::FileMode;
 use protocol::digest::Sha256;
 use protocol::path::RelativePath;
 use protocol::reason::Reason;
 use rustix::fs::OFlags;
+
+use crate::siblings::{Names, Siblings};
 
 /// The largest file that is read, in bytes: plan, diff and before-image hold it in memory.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -48,7 +52,9 @@ pub enum TreeError {
         kind: &'static str,
     },
     /// A folder looks like a bare repository.
-    #[error("{path} looks like a bare git repository (HEAD beside objects/ and refs/), which commands may not touch")]
+    #[error(
+        "{path} looks like a bare git repository (HEAD beside objects/ and refs/, or beside commondir), which commands may not touch"
+    )]
     BareRepository {
         /// The folder's path.
         path: String,
@@ -141,13 +147,44 @@ pub enum Folder {
 #[derive(Debug)]
 pub struct Tree {
     root: Dir,
+    siblings: Arc<Siblings>,
 }
 
 impl Tree {
     /// The tree beneath `root`.
     #[must_use]
-    pub const fn new(root: Dir) -> Self {
-        Self { root }
+    pub fn new(root: Dir) -> Self {
+        Self::remembering(root, Arc::default())
+    }
+
+    /// The tree beneath `root`, with what is remembered of folders from one command to the next.
+    #[must_use]
+    pub const fn remembering(root: Dir, siblings: Arc<Siblings>) -> Self {
+        Self { root, siblings }
+    }
+
+    /// Whether the names in `folder` are remembered as they are.
+    pub(crate) fn is_remembered(&self, folder: &Dir) -> bool {
+        self.siblings.is_current(folder)
+    }
+
+    /// Forgets all names: this program changed folders in a way that it does not note.
+    pub(crate) fn forget(&self) {
+        self.siblings.forget();
+    }
+
+    /// Notes which names this program made or took away in `folder`.
+    pub(crate) fn note(&self, folder: &Dir, changes: &[(&str, bool)]) {
+        self.siblings.note(folder, changes);
+    }
+
+    /// The tree beneath the folder `root`.
+    ///
+    /// # Errors
+    /// A [`TreeError::Io`] where it cannot be opened as a folder.
+    pub fn open(root: &Path) -> Result<Self, TreeError> {
+        let shown = root.display().to_string();
+        Dir::open_ambient_dir(root, ambient_authority()).map(Self::new).map_err(TreeError::io(&shown))
     }
 
     /// The root itself.
@@ -171,14 +208,23 @@ impl Tree {
                 walked.push('/');
             }
             walked.push_str(name);
-            folder = match folder.open_dir_nofollow(name) {
-                Ok(next) => next,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Folder::Missing(walked)),
-                Err(error) => return Err(explain(&folder, name, walked, error)),
+            folder = match open_in(&folder, name, &walked)? {
+                Some(next) => next,
+                None => return Ok(Folder::Missing(walked)),
             };
-            refuse_bare(&folder, &walked)?;
         }
         Ok(Folder::Open(folder))
+    }
+
+    /// Opens the folder at `path`, which must be there; `None` is the root.
+    ///
+    /// # Errors
+    /// A [`TreeError`] where it is missing, or a component is no plain folder.
+    pub fn folder(&self, path: Option<&RelativePath>) -> Result<Dir, TreeError> {
+        let Some(path) = path else { return self.root.try_clone().map_err(TreeError::io(".")) };
+        let missing = || TreeError::io(path.as_str())(io::Error::new(io::ErrorKind::NotFound, "the folder is gone"));
+        let Folder::Open(parent) = self.parent(path)? else { return Err(missing()) };
+        open_in(&parent, path.file_name(), path.as_str())?.ok_or_else(missing)
     }
 
     /// What is at `path`: `None` where nothing is, not even a parent.
@@ -213,22 +259,54 @@ impl Tree {
     ///
     /// # Errors
     /// A [`TreeError`] as for [`Tree::parent`], and where the folder holds more than [`MAX_FOLDER_ENTRIES`].
-    pub fn siblings(&self, path: &RelativePath) -> Result<Vec<OsString>, TreeError> {
-        let Folder::Open(folder) = self.parent(path)? else { return Ok(Vec::new()) };
-        let mut names = Vec::new();
-        for entry in folder.entries().map_err(TreeError::io(path.as_str()))? {
-            if names.len() >= MAX_FOLDER_ENTRIES {
-                let what = format!("lies in a folder of more than {MAX_FOLDER_ENTRIES} entries");
-                return Err(TreeError::TooLarge { path: path.to_string(), what });
-            }
-            names.push(entry.map_err(TreeError::io(path.as_str()))?.file_name());
-        }
-        Ok(names)
+    pub fn siblings(&self, path: &RelativePath) -> Result<Arc<Names>, TreeError> {
+        let Folder::Open(folder) = self.parent(path)? else { return Ok(Arc::default()) };
+        let names = self.siblings.names(&folder, || list(&folder, path).map_err(Listing::Tree));
+        names.map_err(|error| match error {
+            Listing::Tree(error) => error,
+            Listing::Io(error) => TreeError::io(path.as_str())(error),
+        })
     }
 }
 
+/// Opens the folder `name` of `folder`, unless it looks like a bare repository; `None` where nothing is. `path` is what
+/// messages call it.
+pub(crate) fn open_in(folder: &Dir, name: &str, path: &str) -> Result<Option<Dir>, TreeError> {
+    match folder.open_dir_nofollow(name) {
+        Ok(found) => refuse_bare(&found, path).map(|()| Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(explain(folder, name, path.to_owned(), error)),
+    }
+}
+
+/// Why a folder could not be listed.
+enum Listing {
+    Tree(TreeError),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Listing {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The names in `folder`, which holds `path`.
+fn list(folder: &Dir, path: &RelativePath) -> Result<Vec<OsString>, TreeError> {
+    let mut names = Vec::new();
+    for entry in folder.entries().map_err(TreeError::io(path.as_str()))? {
+        if names.len() >= MAX_FOLDER_ENTRIES {
+            let what = format!("lies in a folder of more than {MAX_FOLDER_ENTRIES} entries");
+            return Err(TreeError::TooLarge { path: path.to_string(), what });
+        }
+        names.push(entry.map_err(TreeError::io(path.as_str()))?.file_name());
+    }
+    Ok(names)
+}
+
 /// Reads the regular file `name` of `folder`; `path` is what messages call it.
-fn read_in(folder: &Dir, name: &str, path: &str) -> Result<Option<Image>, TreeError> {
+pub(crate) fn read_in(folder: &Dir, name: impl AsRef<Path>, path: &str) -> Result<Option<Image>, TreeError> {
+    let name = name.as_ref();
     let mut options = OpenOptions::new();
     // Without NONBLOCK, opening a FIFO would wait for a writer that may never come.
     let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
@@ -276,7 +354,7 @@ fn refuse_irregular(metadata: &Metadata, path: &str) -> Result<(), TreeError> {
 }
 
 /// Why `name` of `folder` could not be opened: the error alone does not tell a link from a file in the way.
-fn explain(folder: &Dir, name: &str, path: String, error: io::Error) -> TreeError {
+fn explain(folder: &Dir, name: impl AsRef<Path>, path: String, error: io::Error) -> TreeError {
     match folder.symlink_metadata(name) {
         Ok(found) if found.is_symlink() => TreeError::Link { path },
         Ok(found) if !found.is_dir() && error.kind() == io::ErrorKind::NotADirectory => {
@@ -286,10 +364,12 @@ fn explain(folder: &Dir, name: &str, path: String, error: io::Error) -> TreeErro
     }
 }
 
-/// Refuses a folder that git would take for a bare repository, with a configuration that can name programs to run.
+/// Refuses a folder that git would take for a bare repository, with a configuration that can name programs to run. Git
+/// looks for `objects/` and `refs/` in the folder itself, or in the one that its file `commondir` names.
 fn refuse_bare(folder: &Dir, path: &str) -> Result<(), TreeError> {
+    let is_there = |name| folder.symlink_metadata(name).is_ok();
     let is_folder = |name| folder.symlink_metadata(name).is_ok_and(|it| it.is_dir() || it.is_symlink());
-    if folder.symlink_metadata("HEAD").is_ok() && is_folder("objects") && is_folder("refs") {
+    if is_there("HEAD") && (is_there("commondir") || is_folder("objects") && is_folder("refs")) {
         return Err(TreeError::BareRepository { path: path.to_owned() });
     }
     Ok(())
