@@ -1,37 +1,95 @@
-//! The judgement of one command, from its identity to its execution. It knows no actor and asks no clock by itself.
+//! The judgement of commands, from their identity to their execution. It knows no actor and asks no clock by itself.
+//!
+//! Commands of one lane come in their order. Each is admitted (identity, policy) and planned; those that cannot see one
+//! another share a group, whose records become durable with one sync; then each is applied. A command whose validation
+//! plan runs a program goes through all of it alone.
+
+mod execution;
+mod outcome;
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use protocol::artifact::CheckReport;
-use protocol::command::{Op, VerifiedCommand};
+use protocol::command::VerifiedCommand;
 use protocol::ledger::{Claim, Ledger};
 use protocol::message::Execution;
+use protocol::path::RelativePath;
 use protocol::reason::{Reason, Stage, Verdict};
+use protocol::receipt::Receipt;
 
-use crate::apply::{Applied, ApplyError};
-use crate::checks::{self, millis};
-use crate::clock::{Clock, Deadline};
+use self::outcome::{Start, failed};
+use crate::checks;
+use crate::clock::Clock;
 use crate::config::{Checks, ConfigError, Targets};
-use crate::plan::{Plan, PlanError, plan};
-use crate::policy::{Permitted, Policy};
-use crate::sandbox::{Launcher, RunCheck};
+use crate::group::{self, Footprint};
+use crate::journal::Journal;
+use crate::overlay::Change;
+use crate::policy::{CheckStep, Permitted, Policy};
+use crate::sandbox::RunCheck;
+use crate::siblings::Siblings;
+use crate::status::ExecutorStatus;
 use crate::tree::Tree;
 
-/// What becomes of a command.
+/// How often a command that fails for a passing cause is tried (contract, section 8).
+pub const MAX_ATTEMPTS: u32 = 6;
+
+/// A command to be executed.
 #[derive(Clone, Debug)]
+pub struct Job {
+    /// The document's name in `commands/`.
+    pub file: OsString,
+    /// The command.
+    pub command: Arc<VerifiedCommand>,
+    /// How often it was tried before.
+    pub attempts: u32,
+}
+
+/// What becomes of a command.
+#[derive(Debug)]
 pub enum Judgement {
     /// Refused; nothing was changed and its id is not taken by it.
     Rejected(Verdict),
     /// The same document took its id before: nothing is to be done.
     Redelivered,
     /// It reached execution: it holds whole, or it failed and left nothing behind.
-    Executed(Execution),
+    Executed(Execution, Receipt),
+}
+
+/// What came of one job.
+#[derive(Debug)]
+pub enum Ran {
+    /// It is settled.
+    Judged(Judgement),
+    /// It failed for a passing cause and is to be tried again; nothing was changed.
+    Again {
+        /// How often it was tried, this time included.
+        attempts: u32,
+        /// Why it failed.
+        reason: Reason,
+        /// One sentence.
+        detail: String,
+    },
+    /// The system lacks what any command needs, such as file descriptors: it is to be given again, later.
+    Starved(String),
+    /// It was not looked at, or nothing came of it: it is to be given again.
+    Back,
+}
+
+/// What came of a row of jobs.
+#[derive(Debug)]
+pub struct Batch {
+    /// One entry a job.
+    pub ran: Vec<Ran>,
+    /// Why nothing more can be recorded at the moment; the jobs are untouched.
+    pub stalled: Option<String>,
+    /// Why the process must start afresh: a verdict that was reached cannot be recorded.
+    pub fatal: Option<String>,
 }
 
 /// A target, ready to be changed.
@@ -41,113 +99,199 @@ struct Target {
     policy: Policy,
 }
 
-impl Target {
-    /// Opens the tree. It is opened anew for each command, so that a root that was replaced is found.
-    fn open(&self) -> std::io::Result<Tree> {
-        Dir::open_ambient_dir(&self.root, ambient_authority()).map(Tree::new)
-    }
-}
-
-/// Executes commands, one at a time.
+/// Executes commands. Lanes share it.
 #[derive(Debug)]
 pub struct Executor {
     targets: BTreeMap<String, Target>,
-    ledger: Arc<Ledger>,
     checks: Checks,
-    runner: Box<dyn RunCheck>,
+    runner: Arc<dyn RunCheck + Sync>,
+    ledger: Arc<Ledger>,
+    journal: Journal,
+    status: Arc<ExecutorStatus>,
+    siblings: Arc<Siblings>,
+}
+
+/// A command that policy allows.
+struct Admitted<'e> {
+    target: &'e Target,
+    permitted: Permitted,
+}
+
+/// A command that reached execution: its whole mutation is known, or why there is none.
+struct Planned {
+    start: Start,
+    mutation: Option<Mutation>,
+    execution: Execution,
+}
+
+/// What is to be done to a tree.
+struct Mutation {
+    tree: Tree,
+    root: PathBuf,
+    max_runtime_ms: u64,
+    changes: Vec<Change>,
+    /// Folders that are missing on the way, each before those beneath it.
+    folders: Vec<RelativePath>,
+    /// What has yet to be seen on the changed tree; empty where the outcome is known.
+    checks: Vec<CheckStep>,
+}
+
+impl Planned {
+    fn changes(&self) -> &[Change] {
+        self.mutation.as_ref().map_or(&[], |mutation| &mutation.changes)
+    }
+
+    /// Whether its outcome is not known before its checks have seen the changed tree.
+    fn is_checked(&self) -> bool {
+        self.mutation.as_ref().is_some_and(|mutation| !mutation.checks.is_empty())
+    }
+}
+
+/// A job's place in a group.
+enum Slot {
+    Ran(Ran),
+    Planned(Box<Planned>),
+}
+
+impl Slot {
+    fn planned(&self) -> Option<&Planned> {
+        if let Self::Planned(planned) = self { Some(planned) } else { None }
+    }
+}
+
+/// Jobs whose records are made durable together.
+#[derive(Default)]
+struct Group<'j> {
+    slots: Vec<(&'j Job, Slot)>,
+    footprint: Footprint,
+    bytes: usize,
+}
+
+impl<'j> Group<'j> {
+    fn push(&mut self, job: &'j Job, slot: Slot) {
+        if let Slot::Planned(planned) = &slot {
+            planned.changes().iter().for_each(|change| self.footprint.add(&change.path));
+            let after = planned.changes().iter().filter_map(|change| change.after.as_ref());
+            self.bytes += job.command.raw().len() + after.map(|image| image.content.len()).sum::<usize>();
+        }
+        self.slots.push((job, slot));
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots.len() >= group::MAX_COMMANDS || self.bytes >= group::MAX_BYTES
+    }
 }
 
 impl Executor {
-    /// An executor for `targets`, which takes ids in `ledger`.
+    /// An executor for `targets`, with the operator's `checks`, which takes ids in `ledger` and records in `journal`.
     ///
     /// # Errors
     /// When a `deny` glob is invalid or a root cannot be opened.
-    pub fn new(targets: &Targets, ledger: Arc<Ledger>) -> Result<Self, ConfigError> {
+    pub fn new(
+        targets: &Targets,
+        checks: Checks,
+        runner: Arc<dyn RunCheck + Sync>,
+        ledger: Arc<Ledger>,
+        journal: Journal,
+        status: Arc<ExecutorStatus>,
+    ) -> Result<Self, ConfigError> {
         let mut ready = BTreeMap::new();
         for (name, config) in targets {
             let target = Target { root: config.root.clone(), policy: Policy::new(name, config)? };
             let fault = |source| ConfigError::Root { target: name.clone(), root: config.root.clone(), source };
-            target.open().map_err(fault)?;
+            Dir::open_ambient_dir(&target.root, ambient_authority()).map_err(fault)?;
             ready.insert(name.clone(), target);
         }
-        Ok(Self { targets: ready, ledger, checks: Checks::new(), runner: Box::new(Launcher::default()) })
+        Ok(Self { targets: ready, checks, runner, ledger, journal, status, siblings: Arc::default() })
     }
 
-    /// The same with `checks` that commands may ask for.
-    #[must_use]
-    pub fn with_checks(mut self, checks: Checks) -> Self {
-        self.checks = checks;
-        self
-    }
-
-    /// The same with another way to run them.
-    #[must_use]
-    pub fn with_runner(mut self, runner: Box<dyn RunCheck>) -> Self {
-        self.runner = runner;
-        self
-    }
-
-    /// Judges `command` and, where nothing speaks against it, executes it.
-    pub fn execute(&mut self, command: &VerifiedCommand, clock: &dyn Clock) -> Judgement {
-        let run = Run::start(clock);
-        // A command that makes this code panic would do so each time it is found again: it is settled as failed.
-        // What was half-done is undone while the panic unwinds, and `self` holds nothing that changes.
-        match catch_unwind(AssertUnwindSafe(|| self.judge(command, &run))) {
-            Ok(judgement) => judgement,
-            Err(payload) => {
-                let text = panic_text(payload.as_ref());
-                tracing::error!(id = %command.command().id, panic = text, "executing the command panicked");
-                match self.claim(command) {
-                    Some(settled) => settled,
-                    None => run.failed(Reason::WorkerCrashed, format!("the executor panicked: {text}")),
+    /// Judges `jobs` and, where nothing speaks against them, executes them: up to the first that is to be tried again.
+    pub fn run(&self, jobs: &[Job], clock: &dyn Clock) -> Batch {
+        let mut batch = Batch { ran: Vec::with_capacity(jobs.len()), stalled: None, fatal: None };
+        let mut group = Group::default();
+        for job in jobs {
+            let (mut start, mut alone) = (Start::now(clock), false);
+            let slot = match self.guarded(job, &start, clock, || self.admit(job)) {
+                Err(slot) => *slot,
+                Ok(Err(judgement)) => Slot::Ran(Ran::Judged(*judgement)),
+                Ok(Ok(admitted)) => {
+                    let permitted = &admitted.permitted;
+                    alone = permitted.max_runtime_ms < group::HURRY_MS || checks::run_programs(&permitted.checks);
+                    let meets = group.footprint.meets(&permitted.paths());
+                    if alone || meets || group.is_full() {
+                        if !self.flush(&mut group, &mut batch, clock) {
+                            break;
+                        }
+                        // The time that others took is not its own.
+                        start = Start::now(clock);
+                    }
+                    let planned = self.guarded(job, &start, clock, || self.plan(job, admitted, &start, clock));
+                    planned.unwrap_or_else(|slot| *slot)
                 }
+            };
+            let stops = matches!(slot, Slot::Ran(Ran::Again { .. } | Ran::Starved(_)));
+            group.push(job, slot);
+            if stops || (alone && !self.flush(&mut group, &mut batch, clock)) {
+                break;
             }
         }
+        self.flush(&mut group, &mut batch, clock);
+        batch.ran.resize_with(jobs.len(), || Ran::Back);
+        batch
     }
 
-    fn judge(&self, command: &VerifiedCommand, run: &Run<'_>) -> Judgement {
-        let typed = command.command();
-        match self.ledger.look(&typed.id, command.input_sha256()) {
+    /// Runs `work`; a panic in it counts as a passing failure. What it had half done is undone while it unwinds, and
+    /// `self` holds nothing that changes.
+    fn guarded<T>(
+        &self,
+        job: &Job,
+        start: &Start,
+        clock: &dyn Clock,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, Box<Slot>> {
+        contained(job, work).map_err(|text| {
+            Box::new(match self.claim(job) {
+                Some(settled) => Slot::Ran(Ran::Judged(settled)),
+                None => failed(job, start, clock, Reason::WorkerCrashed, format!("the executor panicked: {text}")),
+            })
+        })
+    }
+
+    fn admit(&self, job: &Job) -> Result<Admitted<'_>, Box<Judgement>> {
+        let typed = job.command.command();
+        match self.ledger.look(&typed.id, job.command.input_sha256()) {
             Claim::Granted => {}
-            Claim::Redelivered => return Judgement::Redelivered,
-            Claim::Taken => return Judgement::Rejected(taken()),
+            Claim::Redelivered if self.is_own_claim(job) => {}
+            Claim::Redelivered => return Err(Box::new(Judgement::Redelivered)),
+            Claim::Taken => return Err(Box::new(Judgement::Rejected(taken()))),
         }
         let Some(target) = self.targets.get(&typed.target) else {
             let detail = format!("/target: no target {:?} is configured on this bridge", typed.target);
-            return Judgement::Rejected(Verdict::new(Stage::Policy, Reason::UnknownTarget, detail));
+            return Err(Box::new(Judgement::Rejected(Verdict::new(Stage::Policy, Reason::UnknownTarget, detail))));
         };
-        let permitted = match target.policy.judge(typed, &self.checks) {
-            Ok(permitted) => permitted,
-            Err(verdict) => return Judgement::Rejected(verdict),
-        };
-        let planned = target.open().map_err(|error| PlanError::Failed {
-            reason: Reason::IoError,
-            detail: format!("the root of target {:?} cannot be opened: {error}", typed.target),
-        });
-        let deadline = Deadline::new(run.clock, run.monotonic, permitted.max_runtime_ms);
-        let planned =
-            planned.and_then(|tree| dry_run(&tree, &permitted, &typed.ops, &deadline).map(|plan| (tree, plan)));
-        if let Err(PlanError::Refused(verdict)) = planned {
-            return Judgement::Rejected(verdict);
-        }
-        // Execution is reached: from here on the id is taken, whatever the outcome.
-        if let Some(settled) = self.claim(command) {
-            return settled;
-        }
-        match planned {
-            Ok((tree, plan)) => run.carry_out(&tree, plan, self.runner.as_ref(), &deadline),
-            Err(PlanError::Failed { reason, detail }) => run.failed(reason, detail),
-            Err(PlanError::Refused(verdict)) => Judgement::Rejected(verdict),
+        match target.policy.judge(typed, &self.checks) {
+            Ok(permitted) => Ok(Admitted { target, permitted }),
+            Err(verdict) => Err(Box::new(Judgement::Rejected(verdict))),
         }
     }
 
-    /// Takes the command's id; says how the command is settled where that fails.
-    fn claim(&self, command: &VerifiedCommand) -> Option<Judgement> {
-        match self.ledger.claim(&command.command().id, command.input_sha256()) {
-            Claim::Granted => None,
-            // Only where another executor shares the ledger, or a panic came after the claim.
-            Claim::Redelivered => None,
+    /// Whether the job took its id itself, when it was tried before.
+    fn is_own_claim(&self, job: &Job) -> bool {
+        job.attempts > 0 && !self.ledger.is_filed(job.command.input_sha256())
+    }
+
+    /// Takes the job's id; says how the job is settled where that fails.
+    fn claim(&self, job: &Job) -> Option<Judgement> {
+        match self.ledger.claim(&job.command.command().id, job.command.input_sha256()) {
+            // Redelivered: it took its id when it was tried before, or before it panicked.
+            Claim::Granted | Claim::Redelivered => None,
             Claim::Taken => Some(Judgement::Rejected(taken())),
+        }
+    }
+
+    fn release(&self, job: &Job) {
+        if job.attempts == 0 {
+            self.ledger.release(&job.command.command().id, job.command.input_sha256());
         }
     }
 }
@@ -160,81 +304,13 @@ fn taken() -> Verdict {
     )
 }
 
-fn dry_run(tree: &Tree, permitted: &Permitted, ops: &[Op], deadline: &Deadline<'_>) -> Result<Plan, PlanError> {
-    let names: Vec<&'static str> = ops.iter().map(Op::name).collect();
-    plan(tree, permitted, &names, deadline)
-}
-
-/// One execution and when it began.
-struct Run<'c> {
-    clock: &'c dyn Clock,
-    wall: chrono::DateTime<chrono::Utc>,
-    monotonic: std::time::Instant,
-}
-
-impl<'c> Run<'c> {
-    fn start(clock: &'c dyn Clock) -> Self {
-        Self { clock, wall: clock.wall(), monotonic: clock.monotonic() }
-    }
-
-    /// The plan stands. A crash-proof executor makes its record durable exactly here, before the first change.
-    fn carry_out(&self, tree: &Tree, plan: Plan, runner: &dyn RunCheck, deadline: &Deadline<'_>) -> Judgement {
-        let mut applied = Applied::begin(tree);
-        let (checks, failure) = match applied.apply(&plan.changes, deadline) {
-            Ok(()) => checks::run(tree, &plan.checks, runner, self.clock, deadline),
-            Err(error) => (Vec::new(), Some(failure(&error))),
-        };
-        let Some((reason, detail)) = failure else {
-            // Kept last: a panic before this line undoes what is then reported as failed.
-            let judgement = self.end(None, checks, plan);
-            applied.keep();
-            return judgement;
-        };
-        let failure = match applied.undo() {
-            Ok(()) => (reason, detail),
-            Err(faults) => {
-                let detail =
-                    format!("{detail}; AND IT COULD NOT BE UNDONE, the tree holds half of the command: {faults}");
-                (Reason::IoError, detail)
-            }
-        };
-        self.end(Some(failure), checks, Plan { files_changed: 0, bytes_written: 0, diff: Vec::new(), ..plan })
-    }
-
-    fn failed(&self, reason: Reason, detail: String) -> Judgement {
-        let nothing = Plan {
-            changes: Vec::new(),
-            files_changed: 0,
-            bytes_written: 0,
-            diff: Vec::new(),
-            ops: Vec::new(),
-            checks: Vec::new(),
-        };
-        self.end(Some((reason, detail)), Vec::new(), nothing)
-    }
-
-    fn end(&self, failure: Option<(Reason, String)>, checks: Vec<CheckReport>, plan: Plan) -> Judgement {
-        Judgement::Executed(Execution {
-            failure,
-            executed_at: self.wall,
-            finished_at: self.clock.wall(),
-            duration_ms: millis(self.monotonic, self.clock.monotonic()),
-            files_changed: plan.files_changed,
-            bytes_written: plan.bytes_written,
-            ops: plan.ops,
-            checks,
-            diff: plan.diff,
-            attempts: 1,
-        })
-    }
-}
-
-fn failure(error: &ApplyError) -> (Reason, String) {
-    match error {
-        ApplyError::Timeout(complaint) => (Reason::Timeout, complaint.clone()),
-        // Whatever the tree says now, the plan had found it good: it changed underneath, which is no fault of the command.
-        other => (Reason::IoError, other.to_string()),
-    }
+/// Runs `work` for `job`; a panic in it comes back as its text.
+fn contained<T>(job: &Job, work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let text = panic_text(payload.as_ref()).to_owned();
+        tracing::error!(id = %job.command.command().id, panic = text, "executing the command panicked");
+        text
+    })
 }
 
 fn panic_text(payload: &(dyn Any + Send)) -> &str {

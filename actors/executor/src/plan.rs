@@ -3,6 +3,8 @@
 
 mod patch;
 
+use std::io;
+
 use protocol::artifact::OpReport;
 use protocol::command::{Expect, FileMode};
 use protocol::digest::Sha256;
@@ -16,7 +18,7 @@ use crate::policy::{CheckStep, Permitted, Step};
 use crate::tree::{Image, MAX_FILE_BYTES, Tree, TreeError};
 
 /// A whole mutation, ready to be applied.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// The files that differ, in path order.
     pub changes: Vec<Change>,
@@ -46,6 +48,22 @@ pub enum PlanError {
         /// One sentence.
         detail: String,
     },
+    /// The system lacks what any command needs, such as file descriptors: nothing can be said of this one.
+    #[error("{0}")]
+    Starved(String),
+}
+
+impl PlanError {
+    /// That the system refused something; `what` says what.
+    #[must_use]
+    pub fn of_io(what: &str, error: &io::Error) -> Self {
+        use rustix::io::Errno;
+        let detail = format!("{what}: {error}");
+        match Errno::from_io_error(error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Self::Starved(detail),
+            _ => Self::Failed { reason: Reason::IoError, detail },
+        }
+    }
 }
 
 fn refuse(reason: Reason, detail: String) -> PlanError {
@@ -54,9 +72,9 @@ fn refuse(reason: Reason, detail: String) -> PlanError {
 
 /// Says where in the command an error of the tree happened.
 fn at(place: &str) -> impl Fn(TreeError) -> PlanError {
-    move |error| match error.reason() {
-        Reason::IoError => PlanError::Failed { reason: Reason::IoError, detail: format!("{place}: {error}") },
-        reason => refuse(reason, format!("{place}: {error}")),
+    move |error| match &error {
+        TreeError::Io { path, source } => PlanError::of_io(&format!("{place}: {path}"), source),
+        other => refuse(other.reason(), format!("{place}: {other}")),
     }
 }
 
@@ -92,8 +110,9 @@ pub fn plan(
     }
     let changes = overlay.changes();
     if let Some(folder) = overlay.new_bare_repository(&changes).map_err(at("the command"))? {
-        let detail =
-            format!("the command would make {folder} look like a bare git repository (HEAD beside objects/ and refs/)");
+        let detail = format!(
+            "the command would make {folder} look like a bare git repository (HEAD beside objects/ and refs/, or beside commondir)"
+        );
         return Err(refuse(Reason::PathDenied, detail));
     }
     let (files_changed, bytes_written) = count(&changes);

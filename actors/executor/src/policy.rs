@@ -6,6 +6,8 @@ use protocol::path::{RelativePath, fold};
 use protocol::reason::{Reason, Stage, Verdict};
 
 use crate::config::{CheckConfig, Checks, ConfigError, Limits, TargetConfig};
+use crate::patch::parse::{Parsed, parse};
+use crate::patch::{FilePatch, Name};
 
 /// The service's own folders, which no command may touch in CLOUD.
 pub const SERVICE_FOLDERS: [&str; 7] = ["commands", "meta", "results", "diffs", "archive", "dead_letter", "logs"];
@@ -135,6 +137,33 @@ pub struct Permitted {
     pub max_runtime_ms: u64,
 }
 
+impl Permitted {
+    /// Every path that the command names.
+    #[must_use]
+    pub fn paths(&self) -> Vec<RelativePath> {
+        let mut paths = Vec::with_capacity(self.steps.len() + self.checks.len());
+        for step in &self.steps {
+            match step {
+                Step::Noop => {}
+                Step::Write { path, .. } | Step::Delete { path, .. } | Step::Replace { path, .. } => {
+                    paths.push(path.clone());
+                }
+                Step::Move { from, to, .. } => paths.extend([from.clone(), to.clone()]),
+                Step::Patch(parsed) => {
+                    let names = parsed.diff.files.iter().flat_map(|file| file.old.iter().chain(&file.new));
+                    paths.extend(names.filter_map(|name| RelativePath::parse(name.as_str()?).ok()));
+                }
+            }
+        }
+        for check in &self.checks {
+            if let CheckStep::Look { path, .. } = check {
+                paths.push(path.clone());
+            }
+        }
+        paths
+    }
+}
+
 /// Reads a `deny` glob: without regard to case, and as the folder where it ends in a slash.
 ///
 /// # Errors
@@ -171,11 +200,26 @@ impl Policy {
     /// # Errors
     /// The verdict on the first thing that is not allowed; it names the op and the rule.
     pub fn judge(&self, command: &Command, checks: &Checks) -> Result<Permitted, Verdict> {
-        for (number, op) in command.ops.iter().enumerate() {
-            self.action(&place(number, op), op, &command.allowed_actions)?;
+        let diff = |op: &Op| match op {
+            Op::ApplyDiff { diff } => Some(parse(diff.clone().into_bytes())),
+            _ => None,
+        };
+        let ops: Vec<(String, &Op, Option<Parsed>)> =
+            command.ops.iter().enumerate().map(|(number, op)| (place(number, op), op, diff(op))).collect();
+        for (place, op, diff) in &ops {
+            let needed =
+                op.action().map(|action| (place.clone(), action)).into_iter().chain(
+                    diff.iter().flat_map(|parsed| &parsed.diff.files).flat_map(|file| diff_actions(place, file)),
+                );
+            for (place, action) in needed {
+                self.action(&place, action, &command.allowed_actions)?;
+            }
         }
         let (max_files_changed, max_runtime_ms, max_bytes_written) = self.bounds(command)?;
-        let step = |(number, op)| self.step(&place(number, op), op);
+        let step = |(place, op, diff): (String, &Op, Option<Parsed>)| match diff {
+            Some(parsed) => self.patch(&place, parsed),
+            None => self.step(&place, op),
+        };
         let check = |(number, check)| self.check(number, check, checks);
         Ok(Permitted {
             steps: ops.into_iter().map(step).collect::<Result<_, Verdict>>()?,
@@ -248,7 +292,8 @@ impl Policy {
                 let program = checks.get(name).ok_or_else(|| {
                     let detail =
                         format!("/validationPlan/{number}/name: no check {name:?} is configured on this bridge");
-                    refuse(Reason::Schema, detail)
+                    // The verifier knows the names, too: only where the two were configured differently.
+                    Verdict::new(Stage::Schema, Reason::Schema, detail)
                 })?;
                 return Ok(CheckStep::Run { name: name.clone(), program: program.clone() });
             }
@@ -256,6 +301,23 @@ impl Policy {
         };
         let place = format!("check {} ({})", number + 1, check.name());
         Ok(CheckStep::Look { check: check.clone(), path: self.path(&place, path)? })
+    }
+
+    /// Judges the names and modes of a diff. Those of a file that cannot be read to its end are not known yet.
+    fn patch(&self, place: &str, parsed: Parsed) -> Result<Step, Verdict> {
+        for file in &parsed.diff.files {
+            for name in file.old.iter().chain(&file.new) {
+                self.path(place, diff_name(place, name)?)?;
+            }
+            if let Some(mode) = file.old_mode.iter().chain(&file.new_mode).find(|mode| !FILE_MODES.contains(mode)) {
+                let detail = format!(
+                    "{place}: {} has the mode {mode:06o}; only regular files (100644, 100755) may be changed by a diff",
+                    file.label()
+                );
+                return Err(refuse(Reason::PathDenied, detail));
+            }
+        }
+        Ok(Step::Patch(parsed))
     }
 
     fn path(&self, place: &str, text: &str) -> Result<RelativePath, Verdict> {

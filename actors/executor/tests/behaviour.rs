@@ -5,9 +5,10 @@
 mod support;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
+use std::sync::Arc;
 use std::time::Duration;
 
-use executor::core::Judgement;
+use executor::core::{Job, Judgement, MAX_ATTEMPTS, Ran};
 use protocol::reason::{Reason as R, Stage};
 use serde_json::json;
 use support::{Bench, Stepped, document, executed, refused, verified};
@@ -113,7 +114,7 @@ fn policy_comes_before_the_dry_run_and_identity_before_policy() {
         assert_eq!(refused(&bench.run(over)), (R::LimitExceeded, Stage::Policy), "{key}");
     }
     let first = document(json!([w("x")]));
-    assert!(matches!(bench.run(first.clone()), Judgement::Executed(_)));
+    assert!(matches!(bench.run(first.clone()), Judgement::Executed(..)));
     assert!(matches!(bench.run(first.clone()), Judgement::Redelivered));
     let mut other = document(json!([w("meta/x")]));
     other["id"] = first["id"].as_str().unwrap().to_uppercase().into();
@@ -221,7 +222,7 @@ fn the_deadline_undoes_everything_wherever_it_falls() {
         bench.write("old", b"old\n");
         let before = bench.snapshot();
         let clock = Stepped::new(move |number| if number >= at { Duration::from_secs(61) } else { Duration::ZERO });
-        let execution = executed(bench.executor.execute(&verified(document(everything())), &clock));
+        let execution = executed(bench.judge(&verified(document(everything())), &clock));
         if execution.failure.is_none() {
             assert!(clock.readings() <= at && bench.read("old/inside").is_some());
             break;
@@ -248,8 +249,9 @@ fn whoever_swaps_a_folder_for_a_link_gets_nothing_written_outside() {
             Duration::ZERO
         });
         let ops = json!([w("dir/n1"), w("dir/b.txt"), w("dir/o.txt"), w("dir/new/x"), {"op": "moveFile", "from": "a.txt", "to": "dir/z"}]);
-        let judgement = bench.executor.execute(&verified(document(ops)), &clock);
-        failed += u32::from(!matches!(&judgement, Judgement::Executed(execution) if execution.failure.is_none()));
+        let ran = bench.execute(&verified(document(ops)), &clock);
+        let well = matches!(&ran, Ran::Judged(Judgement::Executed(execution, _)) if execution.failure.is_none());
+        failed += u32::from(!well);
         let names: Vec<_> = std::fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["o.txt"], "at reading {at}");
         assert_eq!(std::fs::read(outside.join("o.txt")).unwrap(), b"outside\n");
@@ -273,9 +275,9 @@ fn a_file_changed_meanwhile_is_left_as_it_is() {
             }
             Duration::ZERO
         });
-        let execution = executed(bench.executor.execute(&verified(document(json!([w("a.txt"), w("n/x")]))), &clock));
-        if execution.failure.is_some() {
-            assert_eq!(execution.exit_code(), 74);
+        let ran = bench.execute(&verified(document(json!([w("a.txt"), w("n/x")]))), &clock);
+        if let Ran::Again { attempts, reason, .. } = ran {
+            assert_eq!((attempts, reason), (1, R::IoError));
             assert_eq!(bench.read("a.txt").unwrap(), b"theirs\n");
             assert!(!bench.root().join("n").exists());
             gave_way += 1;
@@ -285,7 +287,7 @@ fn a_file_changed_meanwhile_is_left_as_it_is() {
 }
 
 #[test]
-fn a_panic_is_settled_as_a_failure_and_undone() {
+fn a_panic_is_a_passing_failure_and_undone() {
     for at in 2..40 {
         let mut bench = furnished();
         bench.write("old", b"old\n");
@@ -295,14 +297,20 @@ fn a_panic_is_settled_as_a_failure_and_undone() {
             Duration::ZERO
         });
         let command = verified(document(everything()));
-        let execution = executed(bench.executor.execute(&command, &clock));
-        if execution.failure.is_none() {
+        let Ran::Again { attempts, reason, detail } = bench.execute(&command, &clock) else {
             assert!(at > 15);
             return;
-        }
-        assert_eq!(execution.exit_code(), 70);
+        };
+        assert_eq!((attempts, reason), (1, R::WorkerCrashed));
+        assert!(detail.contains("unlucky"), "{detail}");
         assert_eq!(bench.snapshot(), before, "at reading {at}");
-        assert!(matches!(bench.executor.execute(&command, &Stepped::new(|_| Duration::ZERO)), Judgement::Redelivered));
+        // Its id is its own: another document that bears it is refused, and it is executed itself when it is tried again.
+        let calm = Stepped::new(|_| Duration::ZERO);
+        let mut other = document(json!([w("x")]));
+        other["id"] = command.command().id.as_str().into();
+        assert_eq!(refused(&bench.judge(&verified(other), &calm)), (R::DuplicateId, Stage::Identity));
+        bench.attempts = attempts;
+        assert_eq!(executed(bench.judge(&command, &calm)).attempts, 2);
     }
 }
 
@@ -321,4 +329,35 @@ fn nothing_is_left_behind_and_reports_tell_each_op() {
             && execution.ops[4].after_sha256.is_none()
     );
     assert_eq!(execution.ops[2].before_sha256, execution.ops[2].after_sha256);
+}
+
+#[test]
+fn a_command_whose_tries_are_spent_is_not_tried_again() {
+    let mut bench = Bench::with_program(Box::new(|_| panic!("it is run")));
+    bench.attempts = MAX_ATTEMPTS;
+    let mut command = document(json!([w("x")]));
+    command["validationPlan"] = json!([{"check": "run", "name": "program"}]);
+    let execution = executed(bench.run(command));
+    assert_eq!(execution.failure.as_ref().map(|(reason, _)| *reason), Some(R::RetriesExhausted));
+    assert_eq!((execution.attempts, bench.read("x")), (MAX_ATTEMPTS, None));
+}
+
+#[test]
+fn a_command_in_a_hurry_waits_for_no_other() {
+    let bench = Bench::new();
+    let job = |hurries: bool, path: &str| {
+        let mut command = document(json!([w(path)]));
+        if hurries {
+            command["constraints"]["maxRuntimeMs"] = 500.into();
+        }
+        Job { file: "c.json".into(), command: Arc::new(verified(command)), attempts: 0 }
+    };
+    let jobs = [job(false, "a"), job(true, "b"), job(false, "c"), job(true, "d")];
+    // Each reading is 45 ms later: one command has enough with half a second, two have not.
+    let clock = Stepped::new(|number| Duration::from_millis(45) * number);
+    let batch = bench.executor.run(&jobs, &clock);
+    for ran in batch.ran {
+        let Ran::Judged(judgement) = ran else { panic!("not judged: {ran:?}") };
+        assert_eq!(executed(judgement).failure, None);
+    }
 }

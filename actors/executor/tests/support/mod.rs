@@ -6,18 +6,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cap_std::fs::Dir;
 use chrono::{DateTime, Utc};
 use executor::clock::Clock;
-use executor::config::{Limits, TargetConfig, Targets};
-use executor::core::{Executor, Judgement};
+use executor::config::{CheckConfig, Checks, Limits, Requirement, TargetConfig, Targets};
+use executor::core::{Executor, Job, Judgement, MAX_ATTEMPTS, Ran};
+use executor::journal::Journal;
+use executor::sandbox::{End, RunCheck, RunReport};
+use executor::status::ExecutorStatus;
 use protocol::canonical;
-use protocol::command::{Document, VerifiedCommand};
+use protocol::command::{Configured, Document, VerifiedCommand};
 use protocol::json::{self, Value};
 use protocol::ledger::Ledger;
 use protocol::message::Execution;
 use protocol::reason::{Reason, Stage};
 use protocol::signing::{Keyring, Secret, SecretSlot};
 use serde_json::json;
+
+/// The tries that a command has behind it before its last one.
+pub const LAST: u32 = MAX_ATTEMPTS - 1;
 
 /// A clock that runs a hook at each reading of the monotonic time, with the reading's number; the hook says how much
 /// time has passed since the start.
@@ -43,9 +50,42 @@ impl<F: FnMut(u32) -> Duration + Send> Clock for Stepped<F> {
     }
 }
 
+/// A program that is a closure over the root's path.
+pub type Program = Box<dyn Fn(&Path) -> RunReport + Send + Sync>;
+
+/// Runs [`Program`]s in the place of a sandbox.
+pub struct Programs(pub PathBuf, pub Program);
+
+impl std::fmt::Debug for Programs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Programs")
+    }
+}
+
+impl RunCheck for Programs {
+    fn run(&self, _: &CheckConfig, _: &Dir, _: Duration) -> RunReport {
+        (self.1)(&self.0)
+    }
+}
+
+/// The check that benches configure under the name `program`.
+pub fn program() -> CheckConfig {
+    CheckConfig {
+        argv: vec!["program".into()],
+        max_runtime_ms: 60_000,
+        sandbox: Requirement::Required,
+        writable: Vec::new(),
+        readable: Vec::new(),
+    }
+}
+
 pub struct Bench {
     pub dir: tempfile::TempDir,
     pub executor: Executor,
+    pub journal: Journal,
+    pub ledger: Arc<Ledger>,
+    /// How often the commands that are run were tried before.
+    pub attempts: u32,
 }
 
 pub fn target(root: PathBuf) -> TargetConfig {
@@ -64,12 +104,54 @@ impl Bench {
     }
 
     pub fn with(change: impl FnOnce(&mut TargetConfig)) -> Self {
+        Self::made(change, Box::new(|_| RunReport::of(End::Exited(0))))
+    }
+
+    pub fn with_program(program: Program) -> Self {
+        Self::made(|_| {}, program)
+    }
+
+    fn made(change: impl FnOnce(&mut TargetConfig), run: Program) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let runner = Arc::new(Programs(dir.path().join("tree"), run));
+        Self::all(dir, change, Checks::from([("program".to_owned(), program())]), runner)
+    }
+
+    pub fn with_checks(checks: Checks, runner: Arc<dyn RunCheck + Sync>) -> Self {
+        Self::all(tempfile::tempdir().unwrap(), |_| {}, checks, runner)
+    }
+
+    fn all(
+        dir: tempfile::TempDir,
+        change: impl FnOnce(&mut TargetConfig),
+        checks: Checks,
+        runner: Arc<dyn RunCheck + Sync>,
+    ) -> Self {
         std::fs::create_dir(dir.path().join("tree")).unwrap();
         let mut config = target(dir.path().join("tree"));
         change(&mut config);
         let targets = Targets::from([("MAIN".to_owned(), config)]);
-        Self { executor: Executor::new(&targets, Arc::new(Ledger::default())).unwrap(), dir }
+        std::fs::create_dir_all(dir.path().join("cloud/meta")).unwrap();
+        let (journal, _) = Journal::open(&dir.path().join("cloud")).unwrap();
+        let (ledger, status) = (Arc::new(Ledger::default()), Arc::new(ExecutorStatus::default()));
+        let executor = Executor::new(&targets, checks, runner, Arc::clone(&ledger), journal.clone(), status).unwrap();
+        Self { executor, dir, journal, ledger, attempts: 0 }
+    }
+
+    /// What comes of one command.
+    pub fn execute(&mut self, command: &VerifiedCommand, clock: &dyn Clock) -> Ran {
+        let job = Job { file: "c.json".into(), command: Arc::new(command.clone()), attempts: self.attempts };
+        let mut batch = self.executor.run(&[job], clock);
+        assert_eq!((batch.stalled, batch.fatal), (None, None));
+        batch.ran.pop().unwrap()
+    }
+
+    /// The judgement of one command that is not to be tried again.
+    pub fn judge(&mut self, command: &VerifiedCommand, clock: &dyn Clock) -> Judgement {
+        match self.execute(command, clock) {
+            Ran::Judged(judgement) => judgement,
+            other => panic!("not judged: {other:?}"),
+        }
     }
 
     pub fn root(&self) -> PathBuf {
@@ -87,7 +169,7 @@ impl Bench {
     }
 
     pub fn run(&mut self, document: serde_json::Value) -> Judgement {
-        self.executor.execute(&verified(document), &Stepped::new(|_| Duration::ZERO))
+        self.judge(&verified(document), &Stepped::new(|_| Duration::ZERO))
     }
 
     pub fn ops(&mut self, ops: serde_json::Value) -> Judgement {
@@ -140,13 +222,13 @@ pub fn verified(mut document: serde_json::Value) -> VerifiedCommand {
     let raw: Arc<[u8]> = document.to_string().into_bytes().into();
     let authentic =
         Document::parse(raw).unwrap().authenticate(&keyring, Utc::now()).map_err(|(_, verdict)| verdict).unwrap();
-    let command = authentic.read(&|_| true).unwrap();
+    let command = authentic.read(&Configured::ANYTHING).unwrap();
     authentic.verified(command, Utc::now())
 }
 
 pub fn executed(judgement: Judgement) -> Execution {
     match judgement {
-        Judgement::Executed(execution) => execution,
+        Judgement::Executed(execution, _) => execution,
         other => panic!("not executed: {other:?}"),
     }
 }

@@ -1,0 +1,156 @@
+//! A row of commands that share syncs of the journal comes to the same as the commands one by one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![cfg(unix)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use executor::core::{Job, Judgement, Ran};
+use executor::sandbox::{End, RunReport};
+use proptest::prelude::*;
+use protocol::command::VerifiedCommand;
+use protocol::reason::Reason;
+use serde_json::{Value, json};
+use support::{Bench, LAST, Stepped, document, verified};
+
+/// Paths that meet one another in every way: the same, above and beneath, in case only, as a bare repository.
+const PATHS: [&str; 9] = ["a", "A", "d/x", "d/y", "D/x", "d", "r/HEAD", "r/objects/o", "r/refs/h"];
+
+fn op() -> impl Strategy<Value = Value> {
+    let path = || prop::sample::select(&PATHS[..]);
+    prop_oneof![
+        4 => (path(), 0..3).prop_map(|(path, text)| json!({"op": "writeFile", "path": path, "content": format!("{text}\n")})),
+        2 => (path(), path()).prop_map(|(from, to)| json!({"op": "moveFile", "from": from, "to": to})),
+        2 => path().prop_map(|path| json!({"op": "deleteFile", "path": path})),
+        1 => path().prop_map(|path| json!({"op": "replaceText", "path": path, "search": "1", "replace": "2"})),
+    ]
+}
+
+fn command() -> impl Strategy<Value = Value> {
+    let check = prop::option::weighted(0.3, prop::sample::select(&PATHS[..]));
+    (prop::collection::vec(op(), 1..3), check, any::<bool>()).prop_map(|(ops, check, runs)| {
+        let mut command = document(Value::from(ops));
+        if let Some(path) = check {
+            let look = json!({"check": "exists", "path": path});
+            command["validationPlan"] =
+                if runs { json!([look, {"check": "run", "name": "program"}]) } else { json!([look]) };
+        }
+        command
+    })
+}
+
+fn jobs(commands: &[Arc<VerifiedCommand>]) -> Vec<Job> {
+    let job = |command: &Arc<VerifiedCommand>| Job { file: "c.json".into(), command: Arc::clone(command), attempts: 0 };
+    commands.iter().map(job).collect()
+}
+
+/// What a judgement says, without times.
+fn gist(ran: &Ran) -> String {
+    match ran {
+        Ran::Judged(Judgement::Executed(execution, _)) => format!(
+            "{:?} {} {} {:?} {}",
+            execution.failure,
+            execution.files_changed,
+            execution.bytes_written,
+            execution.ops,
+            String::from_utf8_lossy(&execution.diff)
+        ),
+        Ran::Judged(Judgement::Rejected(verdict)) => verdict.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_row_is_as_good_as_one_by_one(commands in prop::collection::vec(command(), 1..9)) {
+        let commands: Vec<_> = commands.into_iter().map(|command| Arc::new(verified(command))).collect();
+        let calm = Stepped::new(|_| Duration::ZERO);
+        let (together, alone) = (Bench::new(), Bench::new());
+        let row = together.executor.run(&jobs(&commands), &calm);
+        let single: Vec<Ran> = commands
+            .iter()
+            .map(|command| alone.executor.run(&jobs(std::slice::from_ref(command)), &calm).ran.remove(0))
+            .collect();
+        prop_assert_eq!((row.stalled, row.fatal), (None, None));
+        prop_assert_eq!(row.ran.iter().map(gist).collect::<Vec<_>>(), single.iter().map(gist).collect::<Vec<_>>());
+        let tree = |bench: &Bench| -> Vec<_> {
+            let root = bench.root();
+            let entries = bench.snapshot().into_iter();
+            entries.map(|(path, content, mode)| (path.strip_prefix(&root).unwrap().to_owned(), content, mode)).collect()
+        };
+        prop_assert_eq!(tree(&together), tree(&alone));
+    }
+}
+
+#[test]
+fn the_same_id_in_one_row_is_taken_once() {
+    let bench = Bench::new();
+    let mut second = document(json!([{"op": "writeFile", "path": "b", "content": "b"}]));
+    let first = document(json!([{"op": "writeFile", "path": "a", "content": "a"}]));
+    second["id"] = first["id"].clone();
+    let first = Arc::new(verified(first));
+    let row = [Arc::clone(&first), Arc::new(verified(second)), first];
+    let ran = bench.executor.run(&jobs(&row), &Stepped::new(|_| Duration::ZERO)).ran;
+    assert!(matches!(&ran[0], Ran::Judged(Judgement::Executed(execution, _)) if execution.failure.is_none()));
+    assert!(matches!(&ran[1], Ran::Judged(Judgement::Rejected(verdict)) if verdict.reason == Reason::DuplicateId));
+    assert!(matches!(&ran[2], Ran::Judged(Judgement::Redelivered)));
+    assert_eq!((bench.read("a").is_some(), bench.read("b")), (true, None));
+}
+
+#[test]
+fn what_fails_for_a_passing_cause_is_tried_again_and_the_last_try_is_reported() {
+    let tries = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&tries);
+    let mut bench = Bench::with_program(Box::new(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        RunReport::of(End::Broken("no process".to_owned()))
+    }));
+    bench.write("a", b"old");
+    let before = bench.snapshot();
+    let mut command = document(json!([{"op": "writeFile", "path": "a", "content": "new"}]));
+    command["validationPlan"] = json!([{"check": "run", "name": "program"}]);
+    let command = verified(command);
+    let other = verified(document(json!([{"op": "writeFile", "path": "b", "content": "b"}])));
+    for attempt in 1..=LAST {
+        bench.attempts = attempt - 1;
+        let job = Job { file: "c.json".into(), command: Arc::new(command.clone()), attempts: attempt - 1 };
+        let next = Job { file: "d.json".into(), command: Arc::new(other.clone()), attempts: 0 };
+        let ran = bench.executor.run(&[job, next], &Stepped::new(|_| Duration::ZERO)).ran;
+        assert!(matches!(&ran[0], Ran::Again { attempts, reason: Reason::IoError, .. } if *attempts == attempt));
+        assert!(matches!(&ran[1], Ran::Back), "what stands behind it waits");
+        assert_eq!(bench.snapshot(), before);
+    }
+    bench.attempts = LAST;
+    let Judgement::Executed(execution, _) = bench.judge(&command, &Stepped::new(|_| Duration::ZERO)) else { panic!() };
+    let (reason, detail) = execution.failure.unwrap();
+    assert_eq!((reason, execution.attempts), (Reason::RetriesExhausted, LAST + 1));
+    assert!(detail.contains("6 tries") && detail.contains("no process"), "{detail}");
+    assert_eq!(tries.load(Ordering::Relaxed), LAST + 1);
+    assert_eq!(bench.snapshot(), before);
+}
+
+#[test]
+fn a_journal_that_takes_nothing_leaves_every_command_untouched_and_untaken() {
+    let bench = Bench::new();
+    let folder = bench.dir.path().join("cloud/meta/journal");
+    // Root may write anywhere: a folder in the way of each segment stops it as well as anything.
+    for number in 1..4 {
+        std::fs::create_dir(folder.join(format!("{number:016x}.wal"))).unwrap();
+    }
+    let row: Vec<_> = ["a", "b"]
+        .map(|path| Arc::new(verified(document(json!([{"op": "writeFile", "path": path, "content": "x"}])))))
+        .to_vec();
+    let calm = Stepped::new(|_| Duration::ZERO);
+    let batch = bench.executor.run(&jobs(&row), &calm);
+    assert!(batch.stalled.unwrap().contains("meta/journal/"), "it says what is in the way");
+    assert!(batch.ran.iter().all(|ran| matches!(ran, Ran::Back)));
+    assert!(bench.snapshot().is_empty());
+    std::fs::remove_dir(folder.join(format!("{:016x}.wal", 1))).unwrap();
+    let ran = bench.executor.run(&jobs(&row), &calm).ran;
+    assert!(ran.iter().all(|ran| matches!(ran, Ran::Judged(Judgement::Executed(..)))), "{ran:?}");
+}
