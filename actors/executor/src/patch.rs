@@ -5,11 +5,12 @@
 //! turns a file's patch around.
 //!
 //! Git decides what a diff means (its names, `-p1`, creations and deletions, which hunks are tied to the begin or the
-//! end of a file, a file that is named twice), with these differences:
+//! end of a file), with these differences:
 //! - A hunk that is not where it says may have shifted only where exactly one place after the hunk before it fits, or
 //!   where it shifted as far as the hunk before it. Git takes the nearest of several places. Where git and this module
 //!   both apply a diff, the results are the same.
 //! - Hunks are in the order of the file.
+//! - A file is named once, but for files that change places and for copies.
 //! - What git silently leaves out is an error: lines beyond the counts of an `@@` line, a header without anything to
 //!   do, `---` and `+++` without a hunk, an insertion without context that is not at the stated place.
 //! - Names without `a/` and `b/` are taken as they are: those of a git diff where both sides are the same (a diff made

@@ -26,13 +26,18 @@ const BINARY: &str = "a binary patch is no unified diff";
 const FOLDER: &str = "a file where a folder was: folders that a command empties stay, as git knows no folders";
 const LINE_ENDS: &str = "this git was set to convert line ends (core.autocrlf); the bridge takes bytes as they are";
 const MODE: &str = "regular files of mode 100644 or 100755 only";
+const TWICE: &str = "a diff that names a file twice";
 const NAME: &str = "a path that the contract denies";
 
 /// What git applies and the bridge refuses, and why.
-const REFUSED: [(&str, R, &str); 32] = [
+const REFUSED: [(&str, R, &str); 41] = [
     ("t4103-apply-binary-040", R::PatchConflict, BINARY),
     ("t4103-apply-binary-041", R::PatchConflict, BINARY),
     ("t4108-apply-threeway-087", R::PatchConflict, BINARY),
+    ("t4109-apply-multifrag-088", R::PatchConflict, TWICE),
+    ("t4109-apply-multifrag-089", R::PatchConflict, TWICE),
+    ("t4109-apply-multifrag-090", R::PatchConflict, TWICE),
+    ("t4110-apply-scan-091", R::PatchConflict, TWICE),
     ("t4114-apply-typechange-103", R::PreconditionFailed, FOLDER),
     ("t4114-apply-typechange-104", R::PreconditionFailed, FOLDER),
     ("t4114-apply-typechange-106", R::PathDenied, MODE),
@@ -43,8 +48,13 @@ const REFUSED: [(&str, R, &str); 32] = [
     ("t4114-apply-typechange-111", R::PathDenied, MODE),
     ("t4115-apply-symlink-113", R::PathDenied, MODE),
     ("t4116-apply-reverse-118", R::PatchConflict, BINARY),
+    ("t4121-apply-diffs-137", R::PatchConflict, TWICE),
     ("t4122-apply-symlink-inside-138", R::PathDenied, MODE),
     ("t4124-apply-ws-rule-163", R::PatchConflict, LINE_ENDS),
+    ("t4127-apply-same-fn-183", R::PatchConflict, TWICE),
+    ("t4127-apply-same-fn-184", R::PatchConflict, TWICE),
+    ("t4127-apply-same-fn-185", R::PatchConflict, TWICE),
+    ("t4127-apply-same-fn-187", R::PatchConflict, TWICE),
     ("t4129-apply-samemode-208", R::PathDenied, MODE),
     ("t4129-apply-samemode-209", R::PathDenied, MODE),
     ("t4129-apply-samemode-210", R::PathDenied, MODE),
@@ -154,7 +164,7 @@ fn git_and_the_bridge_agree() {
                     _ => rejected += 1,
                 }
             }
-            Judgement::Executed(execution) if execution.failure.is_none() => match expects {
+            Judgement::Executed(execution, _) if execution.failure.is_none() => match expects {
                 true if after == read(&case["after"]) => applied += 1,
                 true => wrong.push(format!("{name}: other bytes")),
                 false => wrong.push(format!("{name} is applied, though git says {}", case["git_err"])),

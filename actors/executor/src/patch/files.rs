@@ -1,7 +1,7 @@
 //! The files of one diff, which take effect together: what a rename or copy takes is what was there before the diff,
-//! so that files can change places, and a file that is named again goes on from where its earlier patch left it.
+//! so that files can change places.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use protocol::command::FileMode;
@@ -41,17 +41,6 @@ pub enum FilesError<E> {
     Look(E),
 }
 
-/// What the diff has made of a path so far.
-#[derive(Clone, Debug)]
-enum State {
-    /// A patch further on takes it away.
-    ToGo,
-    /// It was taken away.
-    Gone,
-    /// It was written.
-    Written(Image),
-}
-
 /// Where a diff comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -71,19 +60,36 @@ pub fn play<E>(
     kind: Kind,
     look: impl FnMut(&Name) -> Result<Option<Image>, E>,
 ) -> Result<Vec<Outcome>, FilesError<E>> {
-    let mut states = HashMap::new();
-    for patch in diff.files.iter().filter(|patch| patch.renames || patch.deletes) {
-        states.extend(patch.old.clone().map(|old| (old, State::ToGo)));
-    }
-    let mut player = Player { diff, kind, look, states, written: 0, budget: apply::MAX_SEARCH_BYTES };
+    refuse_twice(diff)?;
+    let goes = diff.files.iter().filter(|patch| patch.renames || patch.deletes);
+    let going = goes.filter_map(|patch| patch.old.clone()).collect();
+    let mut player = Player { diff, kind, look, going, written: 0, budget: apply::MAX_SEARCH_BYTES };
     diff.files.iter().map(|patch| player.file(patch)).collect()
+}
+
+/// Refuses a diff that names a file twice, where it is not clear which of the two its author saw last. Files that change
+/// places are no such case, nor is one that is copied.
+fn refuse_twice(diff: &Diff) -> Result<(), PatchError> {
+    let mut ends = HashSet::new();
+    let moved: HashSet<&Name> =
+        diff.files.iter().filter(|patch| patch.renames).filter_map(|it| it.old.as_ref()).collect();
+    for patch in &diff.files {
+        let Some(end) = patch.new.as_ref().or(patch.old.as_ref()) else { continue };
+        let stays = patch.deletes || (!patch.renames && !patch.copies && patch.old.is_some());
+        if !ends.insert(end) || (stays && moved.contains(end)) {
+            let what = format!("the diff names it twice (again in line {}); send one patch for each file", patch.line);
+            return Err(PatchError::File { file: end.to_string(), what });
+        }
+    }
+    Ok(())
 }
 
 struct Player<'d, L> {
     diff: &'d Diff,
     kind: Kind,
     look: L,
-    states: HashMap<Name, State>,
+    /// What the diff takes away, so that something else may come to be there.
+    going: HashSet<Name>,
     written: u64,
     /// How many bytes may still be searched for shifted hunks.
     budget: usize,
@@ -107,16 +113,11 @@ impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
             if !content.is_empty() {
                 return Err(conflict("the diff deletes the file, but does not take away all of its lines").into());
             }
-            self.states.extend(patch.old.clone().map(|old| (old, State::Gone)));
             return Ok(Outcome { from: patch.old.clone(), to: None, is_rename: false, before, after: None });
         };
         let after = Image { content, bits };
         self.weigh(new, &after)?;
-        self.states.insert(new.clone(), State::Written(after.clone()));
         let is_rename = patch.renames;
-        if let (Some(old), true) = (&patch.old, is_rename) {
-            self.states.insert(old.clone(), State::Gone);
-        }
         let from = if before.is_some() { patch.old.clone() } else { None };
         Ok(Outcome { from, to: Some(new.clone()), is_rename, before, after: Some(after) })
     }
@@ -137,17 +138,6 @@ impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
     fn before(&mut self, patch: &FilePatch) -> Result<Option<Image>, FilesError<E>> {
         let Some(old) = &patch.old else { return Ok(None) };
         let conflict = |what: &str| PatchError::File { file: old.to_string(), what: what.to_owned() };
-        let state = self.states.get(old);
-        match state {
-            Some(State::Written(_)) if patch.deletes => {
-                return Err(conflict("the diff deletes a file that it changes before").into());
-            }
-            Some(State::Written(image)) if !patch.renames && !patch.copies => return Ok(Some(image.clone())),
-            Some(State::Gone) if !patch.renames && !patch.copies => {
-                return Err(conflict("the diff changes a file that it moves away or deletes before").into());
-            }
-            _ => {}
-        }
         match (self.look)(old).map_err(FilesError::Look)? {
             Some(image) => Ok(Some(image)),
             None if patch.creates.is_none() => Ok(None),
@@ -158,14 +148,10 @@ impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
     /// Whether a file may come to be at `name`.
     fn make_way(&mut self, name: &Name) -> Result<(), FilesError<E>> {
         let conflict = |what: &str| PatchError::File { file: name.to_string(), what: what.to_owned() };
-        match self.states.get(name) {
-            Some(State::Written(_)) => Err(conflict("the diff makes a file where it puts one before").into()),
-            Some(State::ToGo | State::Gone) => Ok(()),
-            None if (self.look)(name).map_err(FilesError::Look)?.is_some() => {
-                Err(conflict("the diff makes this file, but it is there already").into())
-            }
-            None => Ok(()),
+        if !self.going.contains(name) && (self.look)(name).map_err(FilesError::Look)?.is_some() {
+            return Err(conflict("the diff makes this file, but it is there already").into());
         }
+        Ok(())
     }
 
     fn weigh(&mut self, name: &Name, image: &Image) -> Result<(), FilesError<E>> {

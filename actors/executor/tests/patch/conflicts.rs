@@ -184,15 +184,15 @@ fn what_a_file_as_a_whole_cannot_do() {
         ),
         (
             "diff --git a/f b/h\nrename from f\nrename to h\ndiff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1 +1 @@\n-a\n+b\n",
-            "f: the diff changes a file that it moves away or deletes before",
+            "f: the diff names it twice (again in line 4)",
         ),
         (
             "--- a/f\n+++ b/f\n@@ -1 +1 @@\n-a\n+b\n--- a/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-b\n",
-            "f: the diff deletes a file that it changes before",
+            "f: the diff names it twice (again in line 6)",
         ),
         (
             "--- /dev/null\n+++ b/n\n@@ -0,0 +1 @@\n+x\n--- /dev/null\n+++ b/n\n@@ -0,0 +1 @@\n+y\n",
-            "n: the diff makes a file where it puts one before",
+            "n: the diff names it twice (again in line 5)",
         ),
         (
             "diff --git a/f b/f\nindex 1..2 100644\nBinary files a/f and b/f differ\n",

@@ -124,10 +124,10 @@ fn the_files_of_one_diff_take_effect_together() {
     let expected = files([("a", "9\n"), ("b", "2\n"), ("c", "3\n"), ("n", "1\n")]);
     assert_eq!(after(&before, &format!("{edit}{copy}")), expected);
     assert_eq!(after(&before, &format!("{copy}{edit}")), expected);
-    // A file that is named again goes on from where it was left.
-    let twice = format!("{edit}--- a/a\n+++ b/a\n@@ -1 +1 @@\n-9\n+8\n");
-    assert_eq!(after(&before, &twice)["a"].0, b"8\n");
-    // One that is deleted may be made anew, and a folder may take its place.
-    let anew = "--- a/a\n+++ /dev/null\n@@ -1 +0,0 @@\n-1\n--- /dev/null\n+++ b/a\n@@ -0,0 +1 @@\n+7\n";
-    assert_eq!(after(&before, anew)["a"].0, b"7\n");
+    // What is moved away makes room for another.
+    let anew = format!(
+        "{}diff --git a/a b/a\nnew file mode 100644\n--- /dev/null\n+++ b/a\n@@ -0,0 +1 @@\n+7\n",
+        rename("a", "n")
+    );
+    assert_eq!(after(&before, &anew)["a"].0, b"7\n");
 }
