@@ -3,7 +3,7 @@
 //! For the command line only; publishing has its own way to git. Every child has a time limit, bounded output, no
 //! terminal, and nothing in its environment that would point it to another repository.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -47,6 +47,14 @@ pub enum GitError {
         /// The subcommand.
         what: String,
     },
+    /// It printed too much.
+    #[error("git {what} printed more than {max_bytes} bytes")]
+    TooMuch {
+        /// The subcommand.
+        what: String,
+        /// The most that is taken.
+        max_bytes: u64,
+    },
 }
 
 /// What git prints when asked `args` in `folder`, without the final line break.
@@ -54,40 +62,68 @@ pub enum GitError {
 /// # Errors
 /// When it cannot be started, fails, or takes too long.
 pub fn ask(folder: &Path, args: &[&str]) -> Result<String, GitError> {
+    let (stdout, _) = run(folder, args, None, MAX_OUTPUT_BYTES)?;
+    let text = String::from_utf8_lossy(&stdout).into_owned();
+    Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
+}
+
+/// What git prints when asked `args` in `folder`, given `input`, byte for byte. Objects are taken as they are in this
+/// repository: none is replaced, none is fetched.
+///
+/// # Errors
+/// When it cannot be started, fails, takes too long, or prints more than `max_bytes`.
+pub fn read(folder: &Path, args: &[&str], input: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, GitError> {
+    let (stdout, is_whole) = run(folder, args, Some(input), max_bytes)?;
+    let what = || (*args.first().unwrap_or(&"")).to_owned();
+    if is_whole { Ok(stdout) } else { Err(GitError::TooMuch { what: what(), max_bytes }) }
+}
+
+/// Runs git; also says whether all of its output is there.
+fn run(folder: &Path, args: &[&str], input: Option<Vec<u8>>, max_bytes: u64) -> Result<(Vec<u8>, bool), GitError> {
     let what = || (*args.first().unwrap_or(&"")).to_owned();
     #[expect(clippy::disallowed_methods, reason = "waited for with a time limit below")]
     let mut command = Command::new("git");
-    command.args(args).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(args).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
     for variable in REDIRECTIONS {
         command.env_remove(variable);
     }
+    if input.is_some() {
+        command.env("GIT_NO_REPLACE_OBJECTS", "1").env("GIT_NO_LAZY_FETCH", "1").env("GIT_LITERAL_PATHSPECS", "1");
+    }
     let mut child = command.spawn().map_err(GitError::Start)?;
-    let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
+    if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
+        // Git may end before it has read everything; its exit status tells.
+        std::thread::spawn(move || pipe.write_all(&input));
+    }
+    let (stdout, stderr) = (collect(child.stdout.take(), max_bytes), collect(child.stderr.take(), MAX_OUTPUT_BYTES));
     let Some(status) = wait(&mut child) else {
         // The readers end by themselves once the last holder of the pipes is gone; nobody waits for them.
         let _ = child.kill();
         let _ = child.wait();
         return Err(GitError::TooSlow { what: what() });
     };
-    let stdout = stdout.join().unwrap_or_default();
-    let stderr = stderr.join().unwrap_or_default();
+    let (stdout, is_whole) = stdout.join().unwrap_or_default();
+    let (stderr, _) = stderr.join().unwrap_or_default();
     if !status.success() {
         return Err(GitError::Failed { what: what(), words: one_line(&String::from_utf8_lossy(&stderr)) });
     }
-    let text = String::from_utf8_lossy(&stdout).into_owned();
-    Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
+    Ok((stdout, is_whole))
 }
 
-fn collect(pipe: Option<impl std::io::Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+/// Reads a pipe to its end; keeps at most `max_bytes` and says whether that is all.
+fn collect(
+    pipe: Option<impl std::io::Read + Send + 'static>,
+    max_bytes: u64,
+) -> std::thread::JoinHandle<(Vec<u8>, bool)> {
     std::thread::spawn(move || {
+        let Some(mut pipe) = pipe else { return (Vec::new(), true) };
         let mut kept = Vec::new();
-        if let Some(mut pipe) = pipe {
-            // What cannot be read is missing from the answer; the exit status decides anyway.
-            let _ = pipe.by_ref().take(MAX_OUTPUT_BYTES).read_to_end(&mut kept);
-            let _ = std::io::copy(&mut pipe, &mut std::io::sink());
-        }
-        kept
+        // What cannot be read is missing from the answer; the exit status decides anyway.
+        let read = pipe.by_ref().take(max_bytes).read_to_end(&mut kept);
+        let rest = std::io::copy(&mut pipe, &mut std::io::sink());
+        (kept, read.is_ok() && rest.is_ok_and(|rest| rest == 0))
     })
 }
 

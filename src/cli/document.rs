@@ -156,7 +156,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use protocol::command::{Command, Document};
+    use protocol::command::{Command, Configured, Document};
     use protocol::signing::Secret;
 
     const OPS: &str = r#"{"payload":{"inline":{"version":"1","ops":[{"op":"noop"},{"op":"noop"}]}}}"#;
@@ -172,7 +172,11 @@ mod tests {
         draft.fill(now, TimeDelta::seconds(9)).unwrap();
         draft.sign(&keyring(), SecretSlot::Current).unwrap();
         let document = Document::parse(draft.to_text().into_bytes().into()).unwrap();
-        let command = document.authenticate(&keyring(), now).unwrap().read(&|target| target == "MAIN").unwrap();
+        let command = document
+            .authenticate(&keyring(), now)
+            .unwrap()
+            .read(&Configured { is_target: &|target| target == "MAIN", is_check: &|_| false })
+            .unwrap();
         assert_eq!(command.constraints.max_files_changed, 2);
         assert_eq!((command.expires_at - command.issued_at).num_seconds(), 9);
     }
@@ -198,7 +202,7 @@ mod tests {
             assert_eq!(object.get(key).and_then(Value::as_str), Some(value));
         }
         assert!(
-            Command::read(&object, &|_| true).unwrap_err().detail.contains("/payload"),
+            Command::read(&object, &Configured::ANYTHING).unwrap_err().detail.contains("/payload"),
             "what to do is never made up"
         );
     }

@@ -18,6 +18,9 @@ use super::Globals;
 /// # Errors
 /// When the surroundings are not fit, another instance runs, or the service fails.
 pub fn run(globals: &Globals, taken: Taken) -> Result<(), Failure> {
+    // A test says in FAILPOINTS where the process is to die; see `supervision::crash_point!`.
+    #[cfg(feature = "failpoints")]
+    let _deaths = fail::FailScenario::setup();
     let secrets = super::secrets(taken)?;
     telemetry::start(globals.log_format())?;
     let settings = globals.settings()?;

@@ -5,7 +5,7 @@ use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use protocol::command::Command;
+use protocol::command::{Command, Configured};
 use protocol::id::CommandId;
 use protocol::json::{Object, Value};
 use protocol::signing::SecretSlot;
@@ -116,9 +116,12 @@ fn read(file: Option<&Path>, max_bytes: u64) -> Result<Vec<u8>, Failure> {
 /// What the bridge would say against the document, as far as it can be told from here. Which targets there are is only
 /// known with the bridge's own configuration.
 fn objection(object: &Object, settings: Option<&Settings>, ingest: &Ingest, now: DateTime<Utc>) -> Option<String> {
-    let names = settings.map(Settings::target_names);
-    let is_target = |name: &str| names.as_ref().is_none_or(|names| names.iter().any(|known| known == name));
-    let command = match Command::read(object, &is_target) {
+    let (targets, checks) = (settings.map(Settings::target_names), settings.map(Settings::check_names));
+    let is_known =
+        |names: &Option<Vec<String>>, name: &str| names.as_ref().is_none_or(|names| names.iter().any(|it| it == name));
+    let configured =
+        Configured { is_target: &|name| is_known(&targets, name), is_check: &|name| is_known(&checks, name) };
+    let command = match Command::read(object, &configured) {
         Ok(command) => command,
         Err(verdict) => return Some(format!("{}, {}", verdict.reason, verdict.detail)),
     };

@@ -164,7 +164,12 @@ mod tests {
             let authentic = document.authenticate(&keyring, Utc::now());
             assert_eq!(authentic.is_err(), scene.expected == Expected::Rejected("bad_hmac"), "{}", scene.title);
             if let Ok(authentic) = authentic {
-                authentic.read(&|target| target == "MAIN").unwrap();
+                authentic
+                    .read(&protocol::command::Configured {
+                        is_target: &|target| target == "MAIN",
+                        is_check: &|_| false,
+                    })
+                    .unwrap();
             }
         }
     }
