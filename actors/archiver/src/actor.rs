@@ -20,7 +20,7 @@ use crate::{ArchiverConfig, ArchiverStatus};
 /// How many messages the archiver's mailbox holds: more than there are commands in flight.
 pub const MAILBOX_CAPACITY: usize = 2_048;
 /// The most outcomes that are filed together.
-const MAX_BATCH: usize = 256;
+pub(crate) const MAX_BATCH: usize = 256;
 /// The delay before filing is tried again; it doubles with each further failure.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// The longest delay before filing is tried again.
@@ -49,6 +49,8 @@ pub struct Archiver {
     publisher: Port<Filed>,
     status: Arc<ArchiverStatus>,
     lifeline: Option<Lifeline>,
+    /// What another life of the process left to be filed; it goes first.
+    backlog: VecDeque<Outcome>,
     waiting: VecDeque<Envelope<Outcome>>,
     desk: Arc<Mutex<Desk>>,
     /// Outcomes on the desk; 0 when it is free.
@@ -76,6 +78,7 @@ impl Archiver {
             publisher,
             status,
             lifeline: None,
+            backlog: VecDeque::new(),
             waiting: VecDeque::new(),
             desk: Arc::default(),
             on_desk: 0,
@@ -93,16 +96,26 @@ impl Archiver {
         self
     }
 
+    /// Files `outcomes`, which another life of the process left, before everything else.
+    #[must_use]
+    pub fn with_backlog(mut self, outcomes: impl IntoIterator<Item = Outcome>) -> Self {
+        self.backlog.extend(outcomes);
+        self
+    }
+
     /// Begins the next batch, if the desk is free.
     fn next(&mut self, ctx: &mut Context<Self>) {
-        if self.on_desk == 0 && !self.waiting.is_empty() && self.unsent.len() < MAX_UNSENT {
-            let count = self.waiting.len().min(MAX_BATCH);
-            let outcomes: Vec<Outcome> = self.waiting.drain(..count).map(|envelope| envelope.message).collect();
+        let waits = self.backlog.len() + self.waiting.len();
+        if self.on_desk == 0 && waits > 0 && self.unsent.len() < MAX_UNSENT {
+            let left = self.backlog.drain(..self.backlog.len().min(MAX_BATCH));
+            let mut outcomes: Vec<Outcome> = left.collect();
+            let count = self.waiting.len().min(MAX_BATCH - outcomes.len());
+            outcomes.extend(self.waiting.drain(..count).map(|envelope| envelope.message));
             self.on_desk = outcomes.len();
             lock(&self.desk).batch.refill(outcomes);
             self.work(ctx);
         }
-        self.status.set_in_hand(self.on_desk + self.waiting.len());
+        self.status.set_in_hand(self.on_desk + self.backlog.len() + self.waiting.len());
     }
 
     /// Files what is on the desk, off the actor's thread.
@@ -203,6 +216,7 @@ impl Actor for Archiver {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         tracing::debug!("archiver started");
+        self.next(ctx);
     }
 }
 

@@ -1,7 +1,7 @@
 //! One batch of outcomes on its way into the files: a row of steps, each of which can be repeated after a failure.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use chrono::{DateTime, Utc};
 use protocol::artifact::SerializeError;
@@ -26,6 +26,8 @@ const MAX_REMEMBERED: usize = 10_000;
 #[derive(Debug)]
 enum Plan {
     File(Box<Documents>),
+    /// It was filed before the process was killed: what a power cut took of its artifacts comes back, nothing else.
+    Restore(Box<Documents>),
     /// The same bytes were filed before: only the document goes.
     RemoveQuietly,
     /// It was never filed, and is not to be filed now: it is found again.
@@ -72,7 +74,7 @@ impl Batch {
         let plans = self.plans.as_deref().unwrap_or_default();
         let documents: Vec<&Documents> = plans.iter().filter_map(Plan::documents).collect();
         if !self.stored {
-            let artifacts: Vec<&Artifact> = documents.iter().flat_map(|documents| &documents.artifacts).collect();
+            let artifacts: Vec<&Artifact> = plans.iter().flat_map(Plan::artifacts).collect();
             let stored = cabinet.store(&artifacts);
             if matches!(stored, Err(ArchiveError::Conflict { .. })) {
                 self.plans = None;
@@ -80,10 +82,12 @@ impl Batch {
             }
             stored?;
             self.stored = true;
+            supervision::crash_point!("archiver.stored");
         }
         let entries: Vec<AuditEntry> = documents.iter().map(|documents| documents.entry.clone()).collect();
         log.append(&cabinet.logs, &entries, now, &mut self.lines)?;
         self.lines.iter().for_each(|appended| ledger.record(&appended.line.entry));
+        supervision::crash_point!("archiver.logged");
         let plans = self.plans.take().unwrap_or_default();
         let (outcomes, lines) = (std::mem::take(&mut self.outcomes), std::mem::take(&mut self.lines));
         self.stored = false;
@@ -93,14 +97,18 @@ impl Batch {
                 (Plan::Release, _) => {}
                 _ => self.remove(cabinet, outcome),
             }
+            supervision::crash_point!("archiver.removed");
         }
         let mut done = Done::default();
         let mut lines = lines.into_iter();
-        for (outcome, plan) in outcomes.iter().zip(plans) {
+        for (outcome, plan) in outcomes.into_iter().zip(plans) {
             match plan {
-                Plan::File(documents) => done.filed.extend(lines.next().map(|line| filed(outcome, *documents, line))),
+                Plan::File(documents) => done.filed.extend(lines.next().map(|line| filed(&outcome, *documents, line))),
                 Plan::RemoveQuietly => done.removed_quietly += 1,
-                Plan::Release => {}
+                Plan::Restore(_) | Plan::Release => {}
+            }
+            if let Outcome::Executed(executed) = outcome {
+                executed.receipt.filed();
             }
         }
         Ok(done)
@@ -128,6 +136,14 @@ impl Batch {
 }
 
 impl Plan {
+    fn artifacts(&self) -> &[Artifact] {
+        match self {
+            Self::File(documents) | Self::Restore(documents) => &documents.artifacts,
+            Self::RemoveQuietly | Self::Release => &[],
+        }
+    }
+
+    /// What has yet to be filed.
     fn documents(&self) -> Option<&Documents> {
         if let Self::File(documents) = self { Some(documents) } else { None }
     }
@@ -141,7 +157,8 @@ fn ticket(outcome: &Outcome) -> &Ticket {
     }
 }
 
-fn input(outcome: &Outcome) -> Sha256 {
+/// The hash of the document that it is about.
+pub(crate) fn input(outcome: &Outcome) -> Sha256 {
     match outcome {
         Outcome::Rejected(rejected) => rejected.rejection.input_sha256,
         Outcome::Executed(executed) => executed.command.input_sha256(),
@@ -212,14 +229,17 @@ impl Planner<'_> {
                 let Some(documents) = self.rejected(rejected, filed)? else { return Ok(Plan::RemoveQuietly) };
                 documents
             }
+            Outcome::Executed(executed) if filed && executed.recovered => {
+                let documents = self.executed(executed)?.map_err(|source| spelling(file, source))?;
+                return Ok(Plan::Restore(Box::new(documents)));
+            }
             Outcome::Executed(executed) if filed => {
                 tracing::error!(id = %executed.command.command().id, ?file, "a document that was filed before has been executed again; not filed twice");
                 return Ok(Plan::RemoveQuietly);
             }
             Outcome::Executed(executed) => self.executed(executed)?,
         };
-        let documents = documents
-            .map_err(|source| ArchiveError::Serialize { file: file.to_string_lossy().into_owned(), source })?;
+        let documents = documents.map_err(|source| spelling(file, source))?;
         self.inputs.insert(input);
         Ok(Plan::File(Box::new(documents)))
     }
@@ -252,7 +272,14 @@ impl Planner<'_> {
 
     fn executed(&mut self, executed: &Executed) -> Result<Result<Documents, SerializeError>, ArchiveError> {
         let (id, input) = (&executed.command.command().id, executed.command.input_sha256());
-        let stem = names::stem(self.cabinet, &self.claimed, self.keyring, id, input)?;
+        let earlier = match executed.recovered {
+            true => names::earlier_stem(self.cabinet, self.keyring, id, input)?,
+            false => None,
+        };
+        let stem = match earlier {
+            Some(stem) => stem,
+            None => names::stem(self.cabinet, &self.claimed, self.keyring, id, input)?,
+        };
         self.claimed.claim(Folder::Results, &stem);
         let mut dead_letter = None;
         if executed.execution.failure.is_some() {
@@ -262,6 +289,10 @@ impl Planner<'_> {
         }
         Ok(documents::executed(executed, &Names { stem, dead_letter }, self.keyring))
     }
+}
+
+fn spelling(file: &OsStr, source: SerializeError) -> ArchiveError {
+    ArchiveError::Serialize { file: file.to_string_lossy().into_owned(), source }
 }
 
 /// The error in one line, for the status and the log.

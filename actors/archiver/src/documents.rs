@@ -55,13 +55,14 @@ pub(crate) fn executed(executed: &Executed, names: &Names, keyring: &Keyring) ->
     let (command, execution) = (&executed.command, &executed.execution);
     let (fields, id) = (command.command(), &command.command().id);
     let failed = execution.failure.is_some();
-    let result = result_bytes(executed)?;
+    let (result, recorded) = (result_bytes(executed)?, executed.receipt.is_recorded());
     let dead_letter = match (&names.dead_letter, &execution.failure) {
         (Some((name, place)), Some((reason, detail))) => Some(Artifact {
             folder: Folder::DeadLetter,
             name: format!("{name}.json"),
             bytes: failed_letter(executed, *reason, detail)?,
             place: *place,
+            recorded,
         }),
         _ => None,
     };
@@ -85,7 +86,7 @@ pub(crate) fn executed(executed: &Executed, names: &Names, keyring: &Keyring) ->
     };
     integrity.hmac = keyring.sign(command.secret(), canonical_without(&integrity, "hmac")?.as_bytes());
     let stem = &names.stem;
-    let own = |folder, name: String, bytes| Artifact { folder, name, bytes, place: Place::Replace };
+    let own = |folder, name: String, bytes| Artifact { folder, name, bytes, place: Place::Replace, recorded };
     let mut artifacts = vec![
         own(Folder::Diffs, format!("{stem}.patch"), execution.diff.clone()),
         own(Folder::Results, format!("{stem}.json"), result),
@@ -198,7 +199,13 @@ pub(crate) fn rejected(
             hmac_ok: rejection.hmac_ok,
             input_sha256: rejection.input_sha256,
         },
-        artifacts: vec![Artifact { folder: Folder::DeadLetter, name: format!("{name}.json"), bytes: letter, place }],
+        artifacts: vec![Artifact {
+            folder: Folder::DeadLetter,
+            name: format!("{name}.json"),
+            bytes: letter,
+            place,
+            recorded: false,
+        }],
     })
 }
 

@@ -20,6 +20,8 @@ use crate::error::ArchiveError;
 /// is smaller and varies: on a busy machine 0.14 to 1.4 s against 0.75 to 1.8 at 1,024, and one of the runs at 1,280 had
 /// `syncfs` behind. A `syncfs` also waits for what others wrote, so a lone command goes without.
 const SYNCFS_FROM: usize = 8;
+/// From so many unsynced files on two threads write them.
+const PARALLEL_FROM: usize = 32;
 /// What a file's name begins with while it is being written.
 pub(crate) const TEMPORARY: &str = ".filing-";
 /// The folder of the audit log.
@@ -29,15 +31,21 @@ pub(crate) const COMMANDS: &str = "commands";
 
 /// A folder of artifacts. The order is that in which their entries are made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Folder {
+pub enum Folder {
+    /// What executed commands changed.
     Diffs,
+    /// Their outcomes, and the integrity files.
     Results,
+    /// The commands that succeeded.
     Archive,
+    /// The documents that were refused or failed.
     DeadLetter,
 }
 
 impl Folder {
-    pub(crate) const fn name(self) -> &'static str {
+    /// Its name in CLOUD.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Diffs => "diffs",
             Self::Results => "results",
@@ -63,6 +71,8 @@ pub(crate) struct Artifact {
     pub name: String,
     pub bytes: Vec<u8>,
     pub place: Place,
+    /// Whether the executor's journal holds it too, so that it need not be synced when it takes its place.
+    pub recorded: bool,
 }
 
 impl Artifact {
@@ -137,44 +147,91 @@ impl Cabinet {
         look(self.folder(folder), name, max).map_err(ArchiveError::io("read", format!("{}/{name}", folder.name())))
     }
 
-    /// Brings `artifacts` to their places, durably and in their order. Those that are there already stay.
+    /// Brings `artifacts` to their places in their order, durably but for those that are recorded elsewhere. Those that are
+    /// there already stay.
     pub(crate) fn store(&self, artifacts: &[&Artifact]) -> Result<(), ArchiveError> {
+        let (recorded, durable): (Vec<&Artifact>, Vec<&Artifact>) =
+            artifacts.iter().copied().partition(|artifact| artifact.recorded);
+        self.store_durably(&durable)?;
+        self.store_recorded(&recorded)
+    }
+
+    /// Whether `artifact` has yet to be written. Where another file is in its place, that is said, or it is an error.
+    fn is_missing(&self, artifact: &Artifact) -> Result<bool, ArchiveError> {
+        let found = self.look(artifact.folder, &artifact.name, artifact.bytes.len() as u64)?;
+        match found {
+            Found::File(bytes) if bytes == artifact.bytes => return Ok(false),
+            Found::Nothing => {}
+            _ if artifact.place == Place::Fresh => return Err(ArchiveError::Conflict { path: artifact.path() }),
+            Found::File(bytes) => {
+                tracing::warn!(path = artifact.path(), was = %Sha256::of(&bytes), "replacing a file that was never filed");
+            }
+            Found::Other => tracing::warn!(path = artifact.path(), "replacing a file that was never filed"),
+        }
+        Ok(true)
+    }
+
+    /// Stores what the executor's journal holds, too: nothing is synced. Folders do not wait for one another.
+    fn store_recorded(&self, artifacts: &[&Artifact]) -> Result<(), ArchiveError> {
+        let store = |artifact: &&Artifact| {
+            if self.is_missing(artifact)? {
+                let folder = self.folder(artifact.folder);
+                write_temporary(folder, &artifact.name, &artifact.bytes, false)
+                    .map_err(ArchiveError::io("write", artifact.path()))?;
+                supervision::crash_point!("archiver.written");
+                self.place(artifact)?;
+            }
+            Ok(())
+        };
+        if artifacts.len() < PARALLEL_FROM {
+            return artifacts.iter().try_for_each(store);
+        }
+        // As many files go to `results/` as to all other folders together.
+        let (results, others): (Vec<&Artifact>, Vec<&Artifact>) =
+            artifacts.iter().copied().partition(|artifact| artifact.folder == Folder::Results);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| others.iter().try_for_each(store));
+            let own = results.iter().try_for_each(store);
+            match other.join() {
+                Ok(result) => own.and(result),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    fn place(&self, artifact: &Artifact) -> Result<(), ArchiveError> {
+        let (folder, temporary) = (self.folder(artifact.folder), format!("{TEMPORARY}{}", artifact.name));
+        match artifact.place {
+            Place::Replace => folder.rename(&temporary, folder, &artifact.name),
+            Place::Fresh => rename_to_free(folder, &temporary, folder, &artifact.name),
+        }
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => ArchiveError::Conflict { path: artifact.path() },
+            _ => ArchiveError::Io { what: "place", path: artifact.path(), source },
+        })?;
+        supervision::crash_point!("archiver.placed");
+        Ok(())
+    }
+
+    fn store_durably(&self, artifacts: &[&Artifact]) -> Result<(), ArchiveError> {
         let mut missing = Vec::new();
         for artifact in artifacts {
-            let (found, path) =
-                (self.look(artifact.folder, &artifact.name, artifact.bytes.len() as u64)?, artifact.path());
-            match found {
-                Found::File(bytes) if bytes == artifact.bytes => continue,
-                Found::Nothing => {}
-                _ if artifact.place == Place::Fresh => return Err(ArchiveError::Conflict { path }),
-                Found::File(bytes) => {
-                    tracing::warn!(path, was = %Sha256::of(&bytes), "replacing a file that was never filed")
-                }
-                Found::Other => tracing::warn!(path, "replacing a file that was never filed"),
+            if self.is_missing(artifact)? {
+                missing.push(*artifact);
             }
-            missing.push(*artifact);
         }
         let together = cfg!(target_os = "linux") && self.one_file_system && missing.len() >= SYNCFS_FROM;
         for artifact in &missing {
             let folder = self.folder(artifact.folder);
             write_temporary(folder, &artifact.name, &artifact.bytes, !together)
                 .map_err(ArchiveError::io("write", artifact.path()))?;
+            supervision::crash_point!("archiver.written");
         }
         if together {
             sync_file_system(&self.results)
                 .map_err(ArchiveError::io("sync the file system of", Folder::Results.name()))?;
         }
-        for artifact in &missing {
-            let (folder, temporary) = (self.folder(artifact.folder), format!("{TEMPORARY}{}", artifact.name));
-            match artifact.place {
-                Place::Replace => folder.rename(&temporary, folder, &artifact.name),
-                Place::Fresh => rename_to_free(folder, &temporary, folder, &artifact.name),
-            }
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::AlreadyExists => ArchiveError::Conflict { path: artifact.path() },
-                _ => ArchiveError::Io { what: "place", path: artifact.path(), source },
-            })?;
-        }
+        missing.iter().try_for_each(|artifact| self.place(artifact))?;
         // Also of those that were there already: a try before this one may have ended before their folder's turn.
         let touched: BTreeSet<Folder> = artifacts.iter().map(|artifact| artifact.folder).collect();
         for folder in touched {
@@ -185,7 +242,7 @@ impl Cabinet {
 }
 
 /// Opens the real folder `name`.
-fn open_folder(parent: &Dir, name: &str) -> Result<Dir, ArchiveError> {
+pub(crate) fn open_folder(parent: &Dir, name: &str) -> Result<Dir, ArchiveError> {
     parent.open_dir_nofollow(name).map_err(|source| {
         let kind = parent.symlink_metadata(name).map(|metadata| metadata.file_type());
         match kind {

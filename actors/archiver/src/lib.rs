@@ -21,6 +21,7 @@ mod commands;
 mod documents;
 mod error;
 mod files;
+mod find;
 mod history;
 mod integrity;
 mod log;
@@ -32,8 +33,10 @@ use std::path::PathBuf;
 
 pub use actor::{Archiver, MAILBOX_CAPACITY};
 pub use error::ArchiveError;
+pub use files::Folder;
+pub use find::{Found, find};
 pub use history::ChainBreak;
-pub use recover::{RecoverError, Recovery, recover};
+pub use recover::{RecoverError, Recovery, recover, restore};
 pub use status::ArchiverStatus;
 
 /// What the archiver is told by the configuration.

@@ -137,6 +137,7 @@ impl AuditLog {
         let mut file = logs.open_with(BRIDGE_LOG, &options)?;
         file.seek(SeekFrom::Start(self.len))?;
         file.write_all(text.as_bytes())?;
+        supervision::crash_point!("archiver.appended");
         file.sync_all()?;
         if self.len == 0 {
             sync_folder(logs)?;
@@ -160,6 +161,7 @@ impl AuditLog {
         let name = history::segment_name(after_last);
         let path = format!("{LOGS}/{day}/{number}/{name}");
         rename_to_free(logs, BRIDGE_LOG, &folder, &name).map_err(ArchiveError::io("roll the log to", &path))?;
+        supervision::crash_point!("archiver.rolled");
         (self.len, self.last_rolled, self.pending_roll) = (0, Some(after_last), Some(path.clone()));
         sync_folder(&folder).and_then(|()| sync_folder(logs)).map_err(ArchiveError::io("sync the folder of", path))
     }

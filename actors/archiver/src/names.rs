@@ -81,6 +81,21 @@ pub(crate) fn stem(
     Ok(format!("{id}-{input}"))
 }
 
+/// The name under which artifacts of this very document stand that the bridge signed, whole or not.
+pub(crate) fn earlier_stem(
+    cabinet: &Cabinet,
+    keyring: &Keyring,
+    id: &CommandId,
+    input: Sha256,
+) -> Result<Option<String>, ArchiveError> {
+    for name in [id.to_string(), format!("{id}-{}", input.short()), format!("{id}-{input}")] {
+        if vouched(cabinet, keyring, &name)?.is_some_and(|vouched| vouched.input == input) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 fn is_filed(cabinet: &Cabinet, keyring: &Keyring, stem: &str) -> Result<bool, ArchiveError> {
     let Some(vouched) = vouched(cabinet, keyring, stem)? else { return Ok(false) };
     is_complete(cabinet, stem, &vouched)

@@ -13,10 +13,13 @@ use protocol::digest::Sha256;
 use protocol::id::CommandId;
 use protocol::json::{self, Value};
 use protocol::ledger::{Claim, Ledger};
+use protocol::message::Outcome;
 use protocol::reason::Reason;
 use protocol::signing::Keyring;
 
 use crate::ArchiverConfig;
+use crate::actor::MAX_BATCH;
+use crate::batch::{Batch, input};
 use crate::commands;
 use crate::error::ArchiveError;
 use crate::files::{Cabinet, Folder, Found, TEMPORARY};
@@ -96,6 +99,29 @@ pub fn recover(config: &ArchiverConfig, keyring: &Keyring, ledger: &Ledger) -> R
         tracing::warn!(name, "was filed by half and is in no audit line; replaced when its document is judged again");
     }
     Ok(recovery)
+}
+
+/// Brings back what a power cut took of artifacts that are in the log already, and gives back the `outcomes` that are not
+/// in it. To be run before the publisher looks at the log: it commits artifacts as it finds them.
+///
+/// # Errors
+/// As for [`recover`]; it may be run again.
+pub fn restore(
+    config: &ArchiverConfig,
+    keyring: &Keyring,
+    ledger: &Ledger,
+    outcomes: Vec<Outcome>,
+) -> Result<Vec<Outcome>, RecoverError> {
+    let (mut filed, unfiled): (Vec<Outcome>, Vec<Outcome>) =
+        outcomes.into_iter().partition(|outcome| ledger.is_filed(input(outcome)));
+    let cabinet = Cabinet::open(&config.cloud)?;
+    let mut log = AuditLog::open(&cabinet.logs, config.limits())?;
+    let mut batch = Batch::default();
+    while !filed.is_empty() {
+        batch.refill(filed.drain(..filed.len().min(MAX_BATCH)).collect());
+        batch.file(&cabinet, &mut log, ledger, keyring, Utc::now())?;
+    }
+    Ok(unfiled)
 }
 
 fn remove_temporaries(cabinet: &Cabinet) -> Result<(), ArchiveError> {
@@ -196,8 +222,7 @@ fn read_letter(bytes: &[u8]) -> Option<(AuditEntry, String)> {
     let value = json::parse(bytes).ok()?;
     let object = value.as_object()?;
     let text = |key: &str| object.get(key).and_then(Value::as_str);
-    let reason = text("reason")?;
-    let reason = *Reason::ALL.iter().find(|known| known.as_str() == reason)?;
+    let reason = Reason::parse(text("reason")?)?;
     let hmac_ok = object.get("hmac_ok").and_then(Value::as_bool)?;
     let command = object.get("command").and_then(Value::as_object);
     let action = command.and_then(|command| command.get("action")).and_then(Value::as_str);

@@ -11,11 +11,12 @@ use actix::prelude::{Actor, Context, Handler};
 use chrono::Utc;
 use protocol::audit::AuditLine;
 use protocol::canonical::object_without;
-use protocol::command::{Document, VerifiedCommand};
+use protocol::command::{Configured, Document, VerifiedCommand};
 use protocol::digest::Sha256;
 use protocol::ledger::Ledger;
 use protocol::message::*;
 use protocol::reason::{Reason, Stage, Verdict};
+use protocol::receipt::Receipt;
 use protocol::signing::{Keyring, Secret, SecretSlot};
 use protocol::ticket::Ticket;
 use serde_json::Value;
@@ -26,7 +27,7 @@ use crate::batch::{Batch, Done};
 use crate::error::ArchiveError;
 use crate::files::Cabinet;
 use crate::log::AuditLog;
-use crate::{Archiver, ArchiverConfig, ArchiverStatus, MAILBOX_CAPACITY, recover};
+use crate::{Archiver, ArchiverConfig, ArchiverStatus, MAILBOX_CAPACITY, recover, restore};
 
 /// How long a condition may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -123,7 +124,7 @@ fn command(id: &str, nonce: &str) -> Arc<VerifiedCommand> {
     text.truncate(text.len() - 1);
     text.push_str(&format!(", \"hmac\": \"{hmac}\"}}\n"));
     let authentic = Document::parse(text.as_bytes().into()).unwrap().authenticate(&keyring(), Utc::now()).unwrap();
-    let command = authentic.read(&|_| true).unwrap();
+    let command = authentic.read(&Configured::ANYTHING).unwrap();
     Arc::new(authentic.verified(command, Utc::now()))
 }
 
@@ -149,6 +150,8 @@ fn executed(command: &Arc<VerifiedCommand>, failure: Option<(Reason, &str)>) -> 
             diff: b"diff\n".to_vec(),
             attempts: 1,
         },
+        receipt: Receipt::default(),
+        recovered: false,
     })
 }
 
@@ -482,4 +485,29 @@ fn the_actor_files_in_order_stalls_and_goes_on_by_itself() {
     });
     assert_eq!((status.filed(), *released.lock().unwrap(), bench.lines().len()), (COUNT as u64, COUNT, COUNT));
     assert_eq!(fs::read_dir(bench.path("commands")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_power_cut_took_of_what_is_filed_is_back_before_anybody_looks() {
+    let mut bench = Bench::new(64, 256);
+    let (filed, unfiled) = (bench.put("a", "1"), bench.put("b", "1"));
+    let Outcome::Executed(first) = executed(&filed, None) else { panic!("not executed") };
+    let execution = first.execution.clone();
+    bench.file(vec![Outcome::Executed(first)]);
+    let paths = ["diffs/a.patch", "results/a.json", "results/a.integrity.json", "archive/a.json"];
+    let before = paths.map(|path| bench.read(path));
+    fs::write(bench.path(paths[1]), "").unwrap();
+    fs::write(bench.path(paths[2]), &before[2][..9]).unwrap();
+    fs::remove_file(bench.path(paths[3])).unwrap();
+    bench.restart();
+    let recovered = [&filed, &unfiled].map(|command| match executed(command, None) {
+        Outcome::Executed(executed) => {
+            Outcome::Executed(Executed { recovered: true, execution: execution.clone(), ..executed })
+        }
+        other => other,
+    });
+    let left = restore(&bench.config, &keyring(), &bench.ledger, recovered.into()).unwrap();
+    assert!(matches!(left.as_slice(), [Outcome::Executed(left)] if left.command.command().id.as_str() == "b"));
+    assert_eq!(paths.map(|path| bench.read(path)), before);
+    assert_eq!(bench.lines().len(), 1, "nothing is filed twice");
 }
