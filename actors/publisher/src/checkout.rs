@@ -47,6 +47,7 @@ impl Core {
             let path = PathBuf::from(OsStr::from_bytes(&change.path));
             match self.check_out_one(&path, &change) {
                 Ok(Verdict::Apply) => {
+                    supervision::crash_point!("remote.file");
                     folders.extend(path.parent().map(Path::to_owned));
                 }
                 Ok(Verdict::Done) => {}

@@ -199,7 +199,10 @@ impl Core {
                     gap = true;
                     break;
                 }
-                if let Some(to) = &item.log_rolled_to {
+                // A recovery may have come upon the segment before the message did.
+                if let Some(to) = &item.log_rolled_to
+                    && self.get(to)?.is_none()
+                {
                     tip = self.roll(to, tip, now)?;
                     made += 1;
                 }
@@ -335,8 +338,10 @@ impl Core {
     pub(crate) fn publish(&mut self, tip: Option<ObjectId>, made: u64, now: DateTime<Utc>) -> Result<(), WorkError> {
         let Some(tip) = tip.filter(|tip| Some(*tip) != self.head) else { return Ok(()) };
         self.store.flush()?;
+        supervision::crash_point!("publisher.packed");
         let why = format!("bridge: {made} commits");
         refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), &why)?;
+        supervision::crash_point!("publisher.moved");
         self.head = Some(tip);
         self.unpushed += made;
         Ok(())

@@ -42,6 +42,7 @@ impl Core {
             // It says so by its exit status when other files are dirty: that is no failure.
             self.git.run(&["update-index", "-q", "--refresh"], None)?;
         }
+        supervision::crash_point!("publisher.indexed");
         refs::set(self.store.repo(), INDEXED, head, &self.signature(now))
     }
 

@@ -87,8 +87,10 @@ impl Core {
         self.checkout_pending = true;
         if !contained {
             self.put_on_top(upstream, now)?;
+            supervision::crash_point!("remote.rebased");
         }
         self.check_out(base, upstream)?;
+        supervision::crash_point!("remote.checked_out");
         refs::set(self.store.repo(), BASE, upstream, &self.signature(now))?;
         self.checkout_pending = false;
         Ok(true)

@@ -54,7 +54,10 @@ pub fn fetch(git: &Git, remote: &str, branch: &str) -> Fetched {
     ];
     match git.run(&args, None) {
         Err(error) => Fetched::Failed(error),
-        Ok(output) if output.status.success() => Fetched::Branch,
+        Ok(output) if output.status.success() => {
+            supervision::crash_point!("remote.fetched");
+            Fetched::Branch
+        }
         Ok(output) => {
             let no_branch = String::from_utf8_lossy(&output.stderr).contains("couldn't find remote ref");
             if no_branch { Fetched::NoBranch } else { Fetched::Failed(failure(&args, &output)) }
@@ -69,7 +72,10 @@ pub fn push(git: &Git, remote: &str, branch: &str, id: ObjectId) -> Pushed {
     let args = ["push", "--porcelain", "--no-recurse-submodules", "--", remote, &refspec];
     match git.run(&args, None) {
         Err(error) => Pushed::Failed(error),
-        Ok(output) if output.status.success() => Pushed::Done,
+        Ok(output) if output.status.success() => {
+            supervision::crash_point!("remote.pushed");
+            Pushed::Done
+        }
         Ok(output) => match rejection(&output.stdout) {
             Some(reason) if reason.starts_with("[rejected]") => Pushed::Overtaken(reason),
             Some(message) => {

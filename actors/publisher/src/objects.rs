@@ -118,6 +118,7 @@ impl Store {
         let name = format!("pack-{}", pack.id);
         // Readers look for the index: it appears last. Git removes abandoned `tmp_` files in its own time.
         self.place(&pack.data, &format!("{name}.pack"))?;
+        supervision::crash_point!("publisher.halfpacked");
         self.place(&pack.index, &format!("{name}.idx"))?;
         sync_folder(&self.folder)?;
         self.packs_written += 1;
@@ -133,6 +134,7 @@ impl Store {
             mode.set_readonly(true);
             file.set_permissions(mode)?;
             file.sync_all()?;
+            supervision::crash_point!("publisher.written");
             fs::rename(&temporary, self.folder.join(name))
         };
         write().map_err(|e| {

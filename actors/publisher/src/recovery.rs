@@ -40,19 +40,29 @@ pub struct Recovery {
 impl Core {
     /// Compares the logs on disk with the branch; what is missing is made by [`Core::recover`].
     pub(crate) fn start_recovery(&mut self) -> Result<(), WorkError> {
-        let mut logs = VecDeque::new();
-        for path in self.rolled_logs()? {
-            if self.get(&path)?.is_none() {
-                logs.push_back(path);
-            }
-        }
+        let mut logs = VecDeque::from(self.uncommitted_segments()?);
         logs.push_back(LOG_PATH.to_owned());
-        let letters = self.root.list("dead_letter", MAX_LISTED);
-        let letters = letters.map_err(|e| WorkError::io(self.root.path().join("dead_letter"), e))?;
-        let letters = DeadLetters::new(letters.unwrap_or_default().into_iter().map(|file| file.path));
+        let letters = self.letters()?;
         self.log = self.committed_log()?;
         self.recovery = Some(Recovery { logs, steps: VecDeque::new(), letters, first: true });
         Ok(())
+    }
+
+    /// The segments that the branch does not have, oldest first.
+    fn uncommitted_segments(&mut self) -> Result<Vec<String>, WorkError> {
+        let mut found = Vec::new();
+        for path in self.rolled_logs()? {
+            if self.get(&path)?.is_none() {
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
+
+    fn letters(&self) -> Result<DeadLetters, WorkError> {
+        let letters = self.root.list("dead_letter", MAX_LISTED);
+        let letters = letters.map_err(|e| WorkError::io(self.root.path().join("dead_letter"), e))?;
+        Ok(DeadLetters::new(letters.unwrap_or_default().into_iter().map(|file| file.path)))
     }
 
     /// The segments on disk that the log was moved to, oldest first.
@@ -149,6 +159,17 @@ impl Core {
     fn read_log(&mut self, path: &str, recovery: &mut Recovery) -> Result<(), WorkError> {
         let bytes = self.root.read(Path::new(path), MAX_BLOB_BYTES);
         let bytes = bytes.map_err(|e| WorkError::io(self.root.path().join(path), e))?.unwrap_or_default();
+        if path == LOG_PATH {
+            // Filing goes on meanwhile. A letter lies there before its line does: what these lines tell of is found now.
+            let unseen = self.uncommitted_segments()?;
+            recovery.letters = self.letters()?;
+            if !unseen.is_empty() {
+                // The log was rolled in the meantime: what was its beginning comes first.
+                recovery.logs.extend(unseen);
+                recovery.logs.push_back(LOG_PATH.to_owned());
+                return Ok(());
+            }
+        }
         let first = std::mem::take(&mut recovery.first);
         if !first {
             recovery.steps.extend(audit::lines(&bytes).map(|line| Step::Line(line.to_vec())));

@@ -216,7 +216,9 @@ impl Core {
             Seen::Index(..) | Seen::Nothing => {}
         }
         let bytes = self.retries.retries.to_bytes();
+        supervision::crash_point!("retries.write");
         self.root.write(Path::new(RETRIES_PATH), &bytes, false).map_err(|e| self.retries_error(e))?;
+        supervision::crash_point!("retries.written");
         self.retries.on_disk = Some(bytes);
         self.retries.unpublished = true;
         self.root.sync(Path::new(META)).map_err(|e| WorkError::io(self.root.path().join(META), e))?;
@@ -255,6 +257,7 @@ impl Core {
             self.put(RETRIES_PATH, Some(Leaf { mode: FILE, id }))?;
             let tip = self.seal(self.head, SUBJECT, now)?;
             self.publish(Some(tip), 1, now)?;
+            supervision::crash_point!("retries.published");
         }
         self.retries.unpublished = false;
         Ok(())

@@ -122,3 +122,28 @@ fn a_person_who_commits_here_is_built_upon() {
         assert_eq!(git(&world.cloud, &["status", "--porcelain"]), "?? meta/");
     });
 }
+
+#[test]
+fn what_is_filed_and_rolled_while_a_recovery_runs_is_found_once_and_whole() {
+    let mut world = World::unborn();
+    world.file("a");
+    let now = chrono::Utc::now();
+    let cancel = std::sync::Arc::default();
+    // It looks at the folders now, and at the log later.
+    let mut core = publisher::core::Core::open(world.config(), cancel, true, now).unwrap();
+    let letter = world.refuse("b", protocol::reason::Reason::BadHmac, false);
+    let rolled = world.roll("x");
+    core.recover(now).unwrap();
+    let expected = ["bridge: results a (exit=0)", "bridge: DLQ bad_hmac", "bridge: roll over 2 commands"];
+    assert_eq!(subjects(&world.cloud, "main"), expected);
+    assert_eq!(files_of(&world.cloud, "main~1"), [letter.artifacts[0].as_str(), "logs/bridge.log"]);
+    // The line after the roll comes by message, which tells of the roll once more.
+    let mut after = world.file("c");
+    after.log_rolled_to = Some(rolled.clone());
+    let settled = core.commit(&[publisher::pending::Pending::from(after)], now).unwrap();
+    assert_eq!((settled.items, core.is_recovering()), (1, false));
+    assert_eq!(subjects(&world.cloud, "main")[3..], ["bridge: results c (exit=0)"]);
+    let kept = crate::world::read(&world.cloud, &rolled).unwrap();
+    assert_eq!(git(&world.cloud, &["show", &format!("main:{rolled}")]), kept.trim_end());
+    world.assert_sound();
+}
