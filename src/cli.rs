@@ -10,10 +10,14 @@ use crate::exit::{Failure, one_line, print};
 use crate::secrets::{Secrets, Taken};
 use crate::telemetry::LogFormat;
 
+mod commit_tree;
 mod demo;
 mod document;
+mod filed;
 mod guard;
 mod init;
+mod replay;
+mod revert;
 pub mod run;
 mod sign;
 mod smoke;
@@ -41,7 +45,7 @@ Environment:
 
 Exit status:
   0   done, or stopped cleanly
-  1   smoke, demo or sign: it did not come out well
+  1   smoke, demo, sign, replay or revert: it did not come out well
   64  the command line is wrong
   70  a bug, or a spent restart budget
   75  another instance holds the lock
@@ -52,7 +56,9 @@ Examples:
   ghost-bridge init ~/sync                         make a CLOUD
   CLOUD=~/sync ghost-bridge run                    serve it
   CLOUD=~/sync ghost-bridge smoke                  is it serving?
-  ghost-bridge --cloud ~/sync sign --fill --submit task.json";
+  ghost-bridge --cloud ~/sync sign --fill --submit task.json
+  ghost-bridge replay fix-17                       does the same still come of it?
+  ghost-bridge revert fix-17 | ghost-bridge sign --submit";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -89,6 +95,10 @@ enum Command {
     Sign(sign::Args),
     /// Send a no-op through the running bridge and time what comes back
     Smoke,
+    /// Plan a filed command once more, and say whether the same diff comes of it
+    Replay(replay::Args),
+    /// Print a command, still to be signed, that takes a filed one back
+    Revert(revert::Args),
     /// Show everything on this machine in a temporary folder, with nothing set up
     Demo(demo::Args),
     /// A stage of the sandbox that checks run in; the bridge starts it by itself
@@ -113,6 +123,8 @@ pub fn main(taken: Taken) -> Result<(), Failure> {
         Command::Init(args) => init::run(&cli.globals, &args),
         Command::Sign(args) => sign::run(&cli.globals, &args, taken),
         Command::Smoke => smoke::run(&cli.globals, taken),
+        Command::Replay(args) => replay::run(&cli.globals, &args, taken),
+        Command::Revert(args) => revert::run(&cli.globals, &args),
         Command::Demo(args) => demo::run(&args),
         // Nothing before this line has started a thread, and nothing may.
         Command::CheckLauncher => executor::sandbox::main().map_err(|error| {
@@ -124,7 +136,9 @@ pub fn main(taken: Taken) -> Result<(), Failure> {
 /// Clap's complaint as one line: its first paragraph and its tips.
 fn usage(error: &clap::Error) -> Failure {
     if matches!(error.kind(), ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
-        return Failure::usage("which command: run, init, sign, smoke or demo? (try: ghost-bridge --help)");
+        return Failure::usage(
+            "which command: run, init, sign, smoke, replay, revert or demo? (try: ghost-bridge --help)",
+        );
     }
     let text = error.render().to_string();
     let complaint: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).collect();

@@ -203,6 +203,12 @@ impl Settings {
         self.config.targets.keys().cloned().collect()
     }
 
+    /// The names of the configured checks.
+    #[must_use]
+    pub fn check_names(&self) -> Vec<String> {
+        self.config.checks.keys().cloned().collect()
+    }
+
     /// Holds the file's place and the targets' roots against `cloud`, which must be canonical.
     ///
     /// # Errors

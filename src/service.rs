@@ -9,17 +9,24 @@
 //! the other way round: nothing new is let in, what is in flight is finished, what is filed is published.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::prelude::{Actor, Addr, Arbiter, Context, Supervised, Supervisor, System};
 use archiver::{Archiver, ArchiverConfig, ArchiverStatus};
-use chrono::TimeDelta;
-use executor::actor::ExecutorActor;
+use chrono::{TimeDelta, Utc};
+use executor::actor::{ExecutorActor, Surroundings};
 use executor::config::TargetConfig;
+use executor::core::Executor;
+use executor::journal::Journal;
+use executor::recovery::{Recovered, Recovery};
+use executor::sandbox::Launcher;
+use executor::status::ExecutorStatus;
 use protocol::ledger::Ledger;
+use protocol::message::{Attempt, Executed, Outcome};
 use protocol::signing::Keyring;
+use protocol::ticket::Ticket;
 use publisher::{Publisher, PublisherConfig, PublisherStatus};
 use supervision::{Budget, Gauge, Lifeline, MAILBOX_CAPACITY, Port};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -50,6 +57,19 @@ pub struct Setup {
     pub keyring: Arc<Keyring>,
 }
 
+/// The targets of `config` as the executor wants them; `cloud` is canonical.
+#[must_use]
+pub fn targets(config: &Config, cloud: &Path) -> BTreeMap<String, TargetConfig> {
+    let target = |target: &crate::config::Target| TargetConfig {
+        root: target.root.clone(),
+        is_cloud: target.root == cloud,
+        deny: target.deny.clone(),
+        allow_delete: target.allow_delete,
+        limits: target.limits,
+    };
+    config.targets.iter().map(|(name, config)| (name.clone(), target(config))).collect()
+}
+
 /// Runs the service until SIGINT or SIGTERM. `announce` tells the world that it starts: from then on a signal ends it
 /// cleanly.
 ///
@@ -60,17 +80,26 @@ pub fn run(setup: Setup, announce: impl FnOnce()) -> Result<(), Failure> {
     let signals = runner.block_on(async { Signals::listen() })?;
     announce();
     let ledger = Arc::new(Ledger::default());
-    let recovery = archiver::recover(&setup.archiver(), &setup.keyring, &ledger).map_err(|error| {
-        let cause = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-        Failure::config(format!("{error}{cause}"))
-    })?;
+    let (journal, left) = Journal::open(&setup.cloud).map_err(|error| Failure::config(error.to_string()))?;
+    let recovery = archiver::recover(&setup.archiver(), &setup.keyring, &ledger).map_err(unrecovered)?;
     tracing::info!(
         filed = ledger.len(),
         completed = recovery.completed.len(),
         incomplete = recovery.incomplete.len(),
         "the audit log is read"
     );
-    let pipeline = runner.block_on(async { Pipeline::start(&setup, &ledger) })?;
+    let recovered =
+        executor::recovery::recover(&journal, left, &ledger).map_err(|error| Failure::config(error.to_string()))?;
+    if !recovered.outcomes.is_empty() || !recovered.interrupted.is_empty() {
+        tracing::info!(
+            recorded = recovered.outcomes.len(),
+            interrupted = recovered.interrupted.len(),
+            restored_files = recovered.restored,
+            changed_by_others = recovered.foreign.len(),
+            "the journal of the last run is recovered"
+        );
+    }
+    let pipeline = runner.block_on(async { Pipeline::start(&setup, &ledger, journal, recovered) })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready: watching commands/");
     runner.block_on(async { drop(actix::spawn(pipeline.stop_on(signals))) });
     match runner.run_with_code() {
@@ -112,15 +141,18 @@ impl Setup {
         ArchiverConfig { cloud: self.cloud.clone(), log_kib: publish.log_kib, window }
     }
 
-    fn targets(&self) -> BTreeMap<String, TargetConfig> {
-        let target = |target: &crate::config::Target| TargetConfig {
-            root: target.root.clone(),
-            is_cloud: target.root == self.cloud,
-            deny: target.deny.clone(),
-            allow_delete: target.allow_delete,
-            limits: target.limits,
-        };
-        self.config.targets.iter().map(|(name, config)| (name.clone(), target(config))).collect()
+    fn executor(
+        &self,
+        targets: &BTreeMap<String, TargetConfig>,
+        ledger: Arc<Ledger>,
+        journal: Journal,
+        status: Arc<ExecutorStatus>,
+    ) -> Result<Executor, Failure> {
+        let (checks, runner) = (self.config.checks.clone(), Arc::new(Launcher::default()));
+        Executor::new(targets, checks, runner, ledger, journal, status).map_err(|error| {
+            let cause = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+            Failure::config(format!("{error}{cause}"))
+        })
     }
 
     fn judge(&self) -> Judge {
@@ -129,6 +161,7 @@ impl Setup {
         Judge {
             keyring: Arc::clone(&self.keyring),
             targets: self.config.targets.keys().cloned().collect(),
+            checks: self.config.checks.keys().cloned().collect(),
             time: TimeRules {
                 clock_skew: seconds(ingest.clock_skew_secs),
                 max_lifetime: seconds(ingest.max_lifetime_secs),
@@ -150,6 +183,7 @@ impl Setup {
 
 /// The running actors, as far as stopping them needs.
 struct Pipeline {
+    journal: Journal,
     watcher: Addr<Watcher>,
     publisher: Addr<Publisher>,
     watching: Arc<WatcherStatus>,
@@ -164,7 +198,7 @@ where
 }
 
 impl Pipeline {
-    fn start(setup: &Setup, ledger: &Arc<Ledger>) -> Result<Self, Failure> {
+    fn start(setup: &Setup, ledger: &Arc<Ledger>, journal: Journal, recovered: Recovery) -> Result<Self, Failure> {
         let supervision = setup.config.supervision;
         let restarts = usize::try_from(supervision.max_restarts).unwrap_or(usize::MAX);
         let budget = Arc::new(Mutex::new(Budget::new(restarts, Duration::from_secs(supervision.within_secs))));
@@ -172,22 +206,35 @@ impl Pipeline {
         let lifeline = |actor| Lifeline::new(actor, system.clone(), Arc::clone(&budget));
         let gauge = |actor| Gauge::new(actor, MAILBOX_CAPACITY);
 
+        let attempts = recovered.tries(publisher::attempts(&setup.cloud));
+        let unfiled = recovered.outcomes.into_iter().map(backlog).collect();
+        let unfiled = archiver::restore(&setup.archiver(), &setup.keyring, ledger, unfiled).map_err(unrecovered)?;
+
         let (config, status, line) = (setup.publisher(), Arc::new(PublisherStatus::default()), lifeline("publisher"));
         let publisher = start(move || Publisher::new(config, status, line));
-        let filed = Port::new(publisher.clone(), gauge("publisher"));
+        let mailbox = gauge("publisher");
+        let filed = Port::new(publisher.clone(), Arc::clone(&mailbox));
+        let noted = Port::new(publisher.clone(), mailbox);
+        for (id, tried) in recovered.interrupted {
+            let known = attempts.get(id.as_str()).copied().unwrap_or(tried);
+            let error = "worker_crashed: the process ended before the command's checks had a verdict".to_owned();
+            // One that is not noted costs nothing but the count.
+            let _ = noted.send(Attempt { id, attempts: known, error, at: Utc::now() });
+        }
 
         let (config, keyring, line) = (setup.archiver(), Arc::clone(&setup.keyring), lifeline("archiver"));
         let shared = Arc::clone(ledger);
         let archiver = start(move || {
-            Archiver::new(config, keyring, shared, filed, Arc::new(ArchiverStatus::default())).with_lifeline(line)
+            Archiver::new(config, keyring, shared, filed, Arc::new(ArchiverStatus::default()))
+                .with_lifeline(line)
+                .with_backlog(unfiled)
         });
         let outcomes = Port::new(archiver, gauge("archiver"));
 
-        let executor = ExecutorActor::new(setup.targets(), Arc::clone(ledger), outcomes.clone(), lifeline("executor"));
-        let executor = executor.map(|executor| executor.with_checks(setup.config.checks.clone())).map_err(|error| {
-            let cause = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-            Failure::config(format!("{error}{cause}"))
-        })?;
+        let (targets, status) = (targets(&setup.config, &setup.cloud), Arc::new(ExecutorStatus::default()));
+        let core = setup.executor(&targets, Arc::clone(ledger), journal.clone(), Arc::clone(&status))?;
+        let around = Surroundings { archiver: outcomes.clone(), publisher: noted, lifeline: lifeline("executor") };
+        let executor = ExecutorActor::new(&targets, core, journal.clone(), attempts, status, around);
         let verified = Port::new(start(move || executor), gauge("executor"));
 
         let (judge, line) = (setup.judge(), lifeline("verifier"));
@@ -197,7 +244,7 @@ impl Pipeline {
         let watching = Arc::new(WatcherStatus::default());
         let (config, status, line) = (setup.watcher(), Arc::clone(&watching), lifeline("watcher"));
         let watcher = start(move || Watcher::new(config, candidates, status, line));
-        Ok(Self { watcher, publisher, watching })
+        Ok(Self { journal, watcher, publisher, watching })
     }
 
     /// Ends the system after the first signal; a second one does not wait for anything.
@@ -215,12 +262,18 @@ impl Pipeline {
         let deadline = Instant::now() + DRAIN_LIMIT;
         // An error means that the actor is gone, and then there is nothing to wait for.
         let _ = tokio::time::timeout(DRAIN_LIMIT, self.watcher.send(Pause)).await;
-        while self.watching.in_flight() > 0 && Instant::now() < deadline {
+        // What the last life of the process left to be filed has no place in flight; the journal knows of it.
+        while (self.watching.in_flight() > 0 || self.journal.has_open_commands()) && Instant::now() < deadline {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
         let left = self.watching.in_flight();
         if left > 0 {
             tracing::warn!(left, "not all commands in flight were finished in time; they are still in commands/");
+        }
+        // A clean stop leaves an empty journal, if all is filed; else the next start finds it.
+        let journal = self.journal.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || journal.checkpoint(true)).await {
+            tracing::warn!(%error, "the journal stays for the next start");
         }
         let stop = publisher::Stop { within: PUBLISH_LIMIT };
         match tokio::time::timeout(PUBLISH_LIMIT + CHILD_GRACE, self.publisher.send(stop)).await {
@@ -238,16 +291,37 @@ impl Pipeline {
     }
 }
 
+/// That the artifacts and the log cannot be brought in order.
+fn unrecovered(error: archiver::RecoverError) -> Failure {
+    let cause = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+    Failure::config(format!("{error}{cause}"))
+}
+
+/// What the archiver is to file of what another life of the process executed. Its document may still lie in `commands/`;
+/// no place in flight is taken by it.
+fn backlog(recovered: Recovered) -> Outcome {
+    let Recovered { file, command, execution, receipt } = recovered;
+    let ticket = Ticket::new(file, Instant::now(), Box::new(|_| {}));
+    Outcome::Executed(Executed { ticket, command, execution, receipt, recovered: true })
+}
+
 /// The signals that end the service. From the moment that they are listened for they kill nothing.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// Listened for so that it kills nothing: a file that may not grow any more is an error of the write.
+    _file_size: Option<Signal>,
 }
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::bug(format!("cannot listen for signals: {error}")));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        let file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).ok();
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            _file_size: file_size,
+        })
     }
 
     async fn next(&mut self) -> &'static str {

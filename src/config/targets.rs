@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use executor::policy::SERVICE_FOLDERS;
+
 use super::MAIN_TARGET;
 use super::error::{ConfigError, KeyFault};
 use super::raw::RawTarget;
@@ -36,7 +38,8 @@ pub fn refuse_inside(file: &Path, cloud: &Path) -> Result<(), ConfigError> {
 /// The canonical root of the target `name`.
 ///
 /// # Errors
-/// When it does not exist, is no folder, contains CLOUD, lies inside its `.git`, or is not CLOUD where it must be.
+/// When it does not exist, is no folder, contains CLOUD, lies inside its `.git` or the bridge's own folders, or is not
+/// CLOUD where it must be.
 pub fn root(name: &str, raw: Option<&RawTarget>, cloud: &Path, source: &Source) -> Result<PathBuf, ConfigError> {
     let key = ["targets".to_owned(), name.to_owned(), "root".to_owned()];
     let wrong =
@@ -64,6 +67,12 @@ pub fn root(name: &str, raw: Option<&RawTarget>, cloud: &Path, source: &Source) 
     }
     if root != cloud && cloud.starts_with(&root) {
         return Err(wrong(shown("which contains CLOUD"), "a folder that does not contain CLOUD"));
+    }
+    if SERVICE_FOLDERS.iter().any(|folder| root.starts_with(cloud.join(folder))) {
+        return Err(wrong(
+            shown("which lies in one of the bridge's own folders"),
+            "a folder outside commands, meta, results, diffs, archive, dead_letter and logs",
+        ));
     }
     if root.starts_with(cloud.join(".git")) || cloud_git_folder(cloud).is_some_and(|git| root.starts_with(git)) {
         return Err(wrong(shown("which lies inside CLOUD's .git"), "a folder outside CLOUD's .git"));

@@ -12,7 +12,7 @@ fn place() -> Place {
     let guard = tempfile::tempdir().unwrap();
     let top = guard.path().canonicalize().unwrap();
     let cloud = top.join("cloud");
-    for folder in ["cloud/.git/hooks", "site"] {
+    for folder in ["cloud/.git/hooks", "cloud/meta/journal", "site"] {
         std::fs::create_dir_all(top.join(folder)).unwrap();
     }
     Place { _guard: guard, cloud, top }
@@ -136,6 +136,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("[targets.A]\nroot = \"bridge.toml\"", "targets.A.root", "an existing folder"),
     ("[targets.A]\nroot = \".\"", "targets.A.root", "does not contain CLOUD"),
     ("[targets.A]\nroot = \"cloud/.git/hooks\"", "targets.A.root", "outside CLOUD's .git"),
+    ("[targets.A]\nroot = \"cloud/meta/journal\"", "targets.A.root", "a folder outside commands, meta"),
     ("[targets.A]\nroot = \"site\"\ndeny = [\"\"]", "targets.A.deny", "a list of globs"),
     ("[targets.A]\nroot = \"site\"\ndeny = \"x\"", "targets.A.deny", "a list of globs"),
     ("[targets.\"-A\"]\nroot = \"site\"", "targets.-A", "starts with a letter or digit"),
