@@ -78,9 +78,13 @@ fn furnish(cloud: &Cloud) -> PathBuf {
     let outside = cloud.world().join("outside");
     crate::harness::cloud::write(&outside.join("secret.txt"), "outside\n");
     for root in [cloud.root().to_owned(), cloud.world().join("side")] {
-        for (path, content) in
-            [("docs/a.txt", "one one\n"), ("docs/b.txt", "b\n"), ("Case.txt", "case\n"), ("bare/HEAD", "x\n")]
-        {
+        for (path, content) in [
+            ("docs/a.txt", "one one\n"),
+            ("docs/b.txt", "b\n"),
+            ("Case.txt", "case\n"),
+            ("bare/HEAD", "x\n"),
+            ("headed/HEAD", "x\n"),
+        ] {
             crate::harness::cloud::write(&root.join(path), content);
         }
         std::fs::create_dir_all(root.join("bare/objects")).unwrap();

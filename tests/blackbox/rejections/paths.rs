@@ -104,6 +104,22 @@ pub fn cases(cloud: &Cloud) -> Vec<Case> {
     add("path_denied", "policy", side(deleting("private/key.txt")));
     add("path_escape", "dry_run", side(deleting("leaf-link")));
 
+    let diff = |text: &str| {
+        let op = json!([{ "op": "applyDiff", "diff": text }]);
+        Doc::new("x", op).with("patchType", json!("unified"))
+    };
+    let making = |name: &str| diff(&format!("--- /dev/null\n+++ {name}\n@@ -0,0 +1 @@\n+x\n"));
+    let renaming = |to: &str| diff(&format!("diff --git a/docs/a.txt b/x\nrename from docs/a.txt\nrename to {to}\n"));
+    add("path_escape", "policy", making("b/docs/../../x.txt"));
+    add("path_escape", "policy", making("\"b/\\056\\056/x.txt\""));
+    add("path_escape", "policy", renaming("/tmp/x.txt"));
+    add("path_denied", "policy", making("\"b/\\056GIT/config\""));
+    add("path_denied", "policy", renaming("commands/x.json"));
+    add("path_denied", "policy", diff("diff --git a/docs/l b/docs/l\nnew file mode 120000\nindex 0000000..e69de29\n"));
+    add("path_escape", "dry_run", making("b/link-out/x.txt"));
+    add("path_escape", "dry_run", diff("diff --git a/leaf-link b/leaf-link\nold mode 100644\nnew mode 100755\n"));
+    add("path_denied", "dry_run", making("b/headed/commondir"));
+
     let checking =
         |path: &str| write("docs/x.txt").with("validationPlan", json!([{ "check": "exists", "path": path }]));
     add("path_escape", "policy", checking("../outside/secret.txt"));
