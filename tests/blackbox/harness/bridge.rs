@@ -31,15 +31,20 @@ impl<'a> Bridge<'a> {
 
     /// The same, with changes to the command (environment, arguments).
     pub fn start_with(cloud: &'a Cloud, adjust: impl FnOnce(&mut Command)) -> Self {
+        let bridge = Self::spawn(cloud, adjust);
+        bridge.wait_for("the bridge to be ready", || bridge.log().contains("retries index ->"));
+        bridge
+    }
+
+    /// The same without waiting for anything: for a bridge that is going to die.
+    pub fn spawn(cloud: &'a Cloud, adjust: impl FnOnce(&mut Command)) -> Self {
         let log = cloud.fresh("bridge").with_extension("log");
         let mut command = cloud.bridge(&["run"]);
         adjust(&mut command);
         let out = File::create(&log).unwrap();
         let err = out.try_clone().unwrap();
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().expect("the bridge starts");
-        let bridge = Self { cloud, child: RefCell::new(child), log };
-        bridge.wait_for("the bridge to be ready", || bridge.log().contains("retries index ->"));
-        bridge
+        Self { cloud, child: RefCell::new(child), log }
     }
 
     /// What it printed so far.
@@ -53,6 +58,18 @@ impl<'a> Bridge<'a> {
 
     pub fn pid(&self) -> u32 {
         self.child.borrow().id()
+    }
+
+    /// How it ended, if it did. Only where it may.
+    #[allow(dead_code, reason = "not every test program lets it die")]
+    pub fn end(&self) -> Option<ExitStatus> {
+        self.child.borrow_mut().try_wait().unwrap()
+    }
+
+    /// Waits for its end, whatever it is.
+    #[allow(dead_code, reason = "not every test program lets it die")]
+    pub fn ends(&self) -> ExitStatus {
+        self.ended()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -56,6 +56,14 @@ impl Cloud {
         cloud
     }
 
+    /// The same, on whatever `mount` puts where CLOUD is going to be; nothing where it cannot.
+    pub fn alone_on<M>(mount: impl FnOnce(&Path) -> Option<M>) -> Option<(Self, M)> {
+        let cloud = Self::empty();
+        let mounted = mount(cloud.root())?;
+        cloud.init();
+        Some((cloud, mounted))
+    }
+
     /// Only the home; CLOUD itself is not there.
     pub fn empty() -> Self {
         let world = TempDir::with_prefix("ghost-bridge-test-").unwrap();
