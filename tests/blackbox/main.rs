@@ -10,9 +10,11 @@ mod harness;
 
 mod audit;
 mod cli;
+mod faults;
 mod foreign;
 mod ingest;
 mod life;
+mod look_back;
 mod pipeline;
 mod publishing;
 mod rejections;

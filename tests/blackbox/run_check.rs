@@ -164,7 +164,7 @@ fn run_check_that_nobody_configured_is_refused_before_anything_changes() {
     bridge.emptied();
     assert!(snapshot(cloud.root(), &OWN) == before);
     let letter = cloud.json("dead_letter/unknown.json");
-    assert_eq!((&letter["reason"], &letter["stage"]), (&json!("schema"), &json!("policy")));
+    assert_eq!((&letter["reason"], &letter["stage"]), (&json!("schema"), &json!("schema")));
     let wanted = "/validationPlan/1/name: no check \"rm -rf /\" is configured on this bridge";
     assert_eq!(letter["detail"], json!(wanted));
     // The id was not taken.
