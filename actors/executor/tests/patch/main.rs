@@ -38,6 +38,11 @@ pub fn play(before: &Files, diff: &[u8]) -> Result<Files, String> {
 }
 
 pub fn play_as(kind: Kind, before: &Files, diff: &Diff) -> Result<Files, String> {
+    // As policy has it.
+    let mut names = diff.files.iter().flat_map(|file| file.old.iter().chain(&file.new));
+    if let Some(name) = names.find(|name| name.as_str().is_none()) {
+        return Err(format!("a path must be UTF-8: {name}"));
+    }
     let outcomes = files::play(diff, kind, |name| {
         let image = |(content, executable): &(Vec<u8>, bool)| Image {
             content: content.as_slice().into(),
