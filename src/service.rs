@@ -272,8 +272,17 @@ impl Pipeline {
         }
         // A clean stop leaves an empty journal, if all is filed; else the next start finds it.
         let journal = self.journal.clone();
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || journal.checkpoint(true)).await {
-            tracing::warn!(%error, "the journal stays for the next start");
+        let close = move || journal.call_off().and_then(|called_off| journal.checkpoint(true).map(|()| called_off));
+        match tokio::task::spawn_blocking(close).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(called_off)) => {
+                tracing::warn!(
+                    called_off,
+                    "commands whose checks still run are undone and begun again by the next start"
+                );
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the journal stays for the next start"),
+            Err(error) => tracing::error!(%error, "closing the journal"),
         }
         let stop = publisher::Stop { within: PUBLISH_LIMIT };
         match tokio::time::timeout(PUBLISH_LIMIT + CHILD_GRACE, self.publisher.send(stop)).await {

@@ -248,8 +248,12 @@ fn run_check_does_not_hold_up_a_stop() {
     bridge.wait_for("the check to run", || !read(&mut pipe).0.is_empty());
     bridge.stop();
     assert!(poll(PATIENCE, || !read(&mut pipe).1), "the check outlives the bridge");
-    // It has no outcome yet: the next start finds it again.
+    // It has no outcome yet: the next start finds it again, and a stop is no try that failed.
     assert_eq!(cloud.waiting(), ["for-ever.json"]);
+    let bridge = self::bridge(&cloud, &[("for-ever", &format!("{DAEMON} sleep 600"), "max_runtime_ms = 600000")]);
+    bridge.wait_for("the check to run again", || !read(&mut pipe).0.is_empty());
+    bridge.stop();
+    assert_eq!(cloud.json("meta/retries.json"), json!({}));
 }
 
 #[test]

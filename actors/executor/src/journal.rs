@@ -19,7 +19,7 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -31,7 +31,7 @@ use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt as _};
 use protocol::receipt::Receipt;
 use rustix::fs::{Mode, OFlags};
 
-use self::entry::{Entry, EntryError};
+use self::entry::{Ended, Entry, EntryError};
 use self::format::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES, write_frame};
 pub use self::reading::{Found, Stored};
 
@@ -123,6 +123,8 @@ struct State {
     left: VecDeque<Segment>,
     next_number: u64,
     next_sequence: u64,
+    /// Commands begun in this run whose checks have no verdict yet.
+    undecided: BTreeSet<u64>,
 }
 
 /// The segment that is written to.
@@ -192,13 +194,13 @@ impl Journal {
             left: found.segments.iter().map(|(number, len)| Segment::new(*number, *len)).collect(),
             next_number: last.map_or(1, |last| last.saturating_add(1)),
             next_sequence: found.entries.iter().map(|stored| stored.sequence).max().unwrap_or(0) + 1,
+            undecided: BTreeSet::new(),
         };
         Ok((Self(Arc::new(Mutex::new(state))), found))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic while the lock is held leaves at worst an active segment with bytes that do not count: the file's
-        // length is looked at before each write.
+        // Nothing that is done under the lock panics; a lock that is poisoned all the same says nothing of the state.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -226,6 +228,13 @@ impl Journal {
             sequence += 1;
         }
         let number = state.write(&bytes, drafts)?;
+        for (draft, sequence) in drafts.iter().zip(first..) {
+            match &draft.entry {
+                Entry::Begun(begun) if begun.outcome.is_none() => drop(state.undecided.insert(sequence)),
+                Entry::Begun(_) => {}
+                Entry::Ended(ended) => drop(state.undecided.remove(&ended.begun)),
+            }
+        }
         // A sequence that was written is never given again, also where the write failed.
         let written = drafts.iter().zip(first..).map(|(draft, sequence)| {
             let receipt = match draft.entry {
@@ -235,6 +244,22 @@ impl Journal {
             Written { sequence, run, receipt }
         });
         Ok(written.collect())
+    }
+
+    /// Records that the commands whose checks have no verdict yet are called off: the process is about to end, and not by
+    /// their fault. The next start undoes them, and counts no try. A verdict that comes after all counts more. Returns how
+    /// many there were.
+    ///
+    /// # Errors
+    /// When that cannot be written; they then count as interrupted.
+    pub fn call_off(&self) -> Result<usize, JournalError> {
+        let undecided = self.state().undecided.clone();
+        let end = |begun: &u64| Draft { entry: Entry::Ended(Ended { begun: *begun, outcome: None }), root: None };
+        let drafts: Vec<Draft<'_>> = undecided.iter().map(end).collect();
+        if !drafts.is_empty() {
+            self.append(&drafts)?;
+        }
+        Ok(drafts.len())
     }
 
     /// Notes that a command which was found in segment `number` has yet to be filed, and on which file system its target

@@ -5,7 +5,6 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use super::entry::{Ended, Entry};
 use super::*;
 
 fn journal() -> (TempDir, Journal) {
@@ -134,6 +133,20 @@ fn a_checkpoint_lets_go_what_is_filed_and_keeps_the_rest() {
     receipts.into_iter().for_each(Receipt::filed);
     next.checkpoint(true).unwrap();
     assert!(files(&dir).is_empty() && next.is_empty());
+}
+
+#[test]
+fn what_has_no_verdict_is_called_off_once_and_a_later_verdict_stays() {
+    let (dir, journal) = journal();
+    let written = journal.append(&[draft(begun("a")), draft(begun("b"))]).unwrap();
+    let end = |place: usize| Entry::Ended(Ended { begun: written[place].sequence, outcome: None });
+    journal.append(&[draft(end(0))]).unwrap();
+    assert_eq!((journal.call_off().unwrap(), journal.call_off().unwrap()), (1, 0));
+    journal.append(&[draft(end(1))]).unwrap();
+    journal.checkpoint(true).unwrap();
+    let ends = [&written[0], &written[1], &written[1]].map(|written| format!("end of {}", written.sequence));
+    let (_, found) = Journal::open(dir.path()).unwrap();
+    assert_eq!(names(&found)[2..], ends, "kept until the next start undid them");
 }
 
 #[test]
