@@ -1,5 +1,7 @@
 //! A row of commands that share syncs of the journal comes to the same as the commands one by one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+// `chattr` is a bystander: no service, no secrets.
+#![allow(clippy::disallowed_methods)]
 #![cfg(unix)]
 
 mod support;
@@ -9,6 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use executor::core::{Job, Judgement, Ran};
+use executor::journal::Journal;
+use executor::recovery::recover;
 use executor::sandbox::{End, RunReport};
 use proptest::prelude::*;
 use protocol::command::VerifiedCommand;
@@ -100,6 +104,64 @@ fn the_same_id_in_one_row_is_taken_once() {
     assert!(matches!(&ran[1], Ran::Judged(Judgement::Rejected(verdict)) if verdict.reason == Reason::DuplicateId));
     assert!(matches!(&ran[2], Ran::Judged(Judgement::Redelivered)));
     assert_eq!((bench.read("a").is_some(), bench.read("b")), (true, None));
+}
+
+#[test]
+fn a_copy_of_a_command_that_is_tried_again_waits_with_it() {
+    let mut again = 0;
+    for at in 2..30 {
+        let bench = Bench::new();
+        bench.write("a", b"old");
+        let theirs = bench.root().join("a");
+        let clock = Stepped::new(move |number| {
+            if number == at {
+                std::fs::write(&theirs, "theirs").unwrap();
+            }
+            Duration::ZERO
+        });
+        let command = Arc::new(verified(document(json!([{"op": "writeFile", "path": "a", "content": "new"}]))));
+        let ran = bench.executor.run(&jobs(&[Arc::clone(&command), command]), &clock).ran;
+        match &ran[..] {
+            [Ran::Again { .. }, Ran::Back] => again += 1,
+            [Ran::Judged(Judgement::Executed(..)), Ran::Judged(Judgement::Redelivered)] => {}
+            other => panic!("at reading {at}: {other:?}"),
+        }
+    }
+    assert!(again > 0, "nobody came between plan and mutation");
+}
+
+#[test]
+fn what_cannot_be_undone_is_said_and_undone_by_the_next_start() {
+    // An immutable folder lets nobody change what is in it, not even root; who may not make one cannot test this.
+    let immutable = |path: &std::path::Path, flag: &str| {
+        let status = std::process::Command::new("chattr").arg(flag).arg(path).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let bench = Bench::with_program(Box::new(move |root| {
+        let done = immutable(&root.join("d"), "+i");
+        RunReport::of(if done { End::Exited(1) } else { End::Exited(0) })
+    }));
+    bench.write("d/a", b"old");
+    let mut command = document(json!([{"op": "writeFile", "path": "d/a", "content": "new"}]));
+    command["validationPlan"] = json!([{"check": "run", "name": "program"}]);
+    let mut bench = bench;
+    let ran = bench.execute(&verified(command), &Stepped::new(|_| Duration::ZERO));
+    let was_immutable = immutable(&bench.root().join("d"), "-i");
+    let Ran::Judged(Judgement::Executed(execution, receipt)) = ran else { panic!("{ran:?}") };
+    let Some((reason, detail)) = execution.failure else {
+        assert!(!was_immutable || execution.checks[0].exit_code == 0);
+        println!("NOT TESTED: no folder can be made immutable here");
+        return;
+    };
+    assert_eq!(reason, Reason::IoError);
+    assert!(detail.contains("COULD NOT BE UNDONE"), "{detail}");
+    assert!(!receipt.is_recorded(), "it is filed with a sync, and its record stays");
+    receipt.filed();
+    bench.journal.checkpoint(true).unwrap();
+    assert!(bench.journal.has_open_commands());
+    let (journal, found) = Journal::open(&bench.dir.path().join("cloud")).unwrap();
+    recover(&journal, found, &bench.ledger).unwrap();
+    assert_eq!(bench.read("d/a").unwrap(), b"old");
 }
 
 #[test]

@@ -111,6 +111,8 @@ impl Executor {
         let (mut written, mut goes_on) = (written.into_iter(), true);
         for (job, slot) in slots {
             let ran = match slot {
+                // A copy of a command that is tried again: it is no copy of what is settled.
+                Slot::Ran(Ran::Judged(Judgement::Redelivered)) if !goes_on => Ran::Back,
                 Slot::Ran(ran) => ran,
                 Slot::Planned(planned) => match written.next() {
                     Some(written) => self.execute(job, *planned, written, batch, clock),
@@ -174,20 +176,15 @@ impl Executor {
         let Planned { start, mutation, execution } = planned;
         let is_checked = mutation.as_ref().is_some_and(|mutation| !mutation.checks.is_empty());
         let names = HiddenNames { run: written.run, sequence: written.sequence };
-        let mut is_undone = true;
-        let (mut execution, conclusion) = match mutation.filter(|it| is_checked || !it.changes.is_empty()) {
-            None => (execution, None),
-            Some(mutation) => {
-                let AppliedOnce { reports, failure, is_final } =
-                    self.guarded_apply(job, &mutation, names, &start, clock);
-                is_undone = failure.is_none() || !is_final;
-                let conclusion = failure.map(|failure| match is_final {
-                    true => Conclusion::Final(failure),
-                    false => conclude(job, failure.0, failure.1),
-                });
-                (Execution { checks: reports.unwrap_or(execution.checks), ..execution }, conclusion)
-            }
+        let applied = match mutation.filter(|it| is_checked || !it.changes.is_empty()) {
+            None => AppliedOnce { reports: None, failure: None, is_left: false },
+            Some(mutation) => self.guarded_apply(job, &mutation, names, &start, clock),
         };
+        let conclusion = applied.failure.map(|(reason, detail)| match applied.is_left {
+            true => Conclusion::Final((reason, detail)),
+            false => conclude(job, reason, detail),
+        });
+        let mut execution = Execution { checks: applied.reports.unwrap_or(execution.checks), ..execution };
         let ended = match conclusion {
             None if !is_checked => return Ran::Judged(Judgement::Executed(execution, written.receipt)),
             None => {
@@ -209,7 +206,7 @@ impl Executor {
             return Ran::Back;
         }
         // What could not be undone stays in the journal, so that the next start undoes it.
-        let receipt = if is_undone { written.receipt } else { Receipt::default() };
+        let receipt = if applied.is_left { Receipt::default() } else { written.receipt };
         Ran::Judged(Judgement::Executed(execution, receipt))
     }
 
@@ -244,7 +241,7 @@ impl Executor {
         let deadline = start.deadline(clock, mutation.max_runtime_ms);
         contained(job, || self.apply(mutation, names, &deadline, clock)).unwrap_or_else(|text| {
             let failure = (Reason::WorkerCrashed, format!("the executor panicked: {text}"));
-            AppliedOnce { reports: None, failure: Some(failure), is_final: false }
+            AppliedOnce { reports: None, failure: Some(failure), is_left: false }
         })
     }
 
@@ -268,7 +265,7 @@ impl Executor {
         }
         let Some((reason, detail)) = failure else {
             applied.keep();
-            return AppliedOnce { reports, failure: None, is_final: true };
+            return AppliedOnce { reports, failure: None, is_left: false };
         };
         let mut undone = applied.undo();
         for _ in 1..UNDO_TRIES {
@@ -283,10 +280,10 @@ impl Executor {
                 tracing::error!(faults, "a mutation could not be undone; it is tried again at the next start");
                 let detail =
                     format!("{detail}; AND IT COULD NOT BE UNDONE, the tree holds part of the command: {faults}");
-                return AppliedOnce { reports, failure: Some((Reason::IoError, detail)), is_final: true };
+                return AppliedOnce { reports, failure: Some((Reason::IoError, detail)), is_left: true };
             }
         };
-        AppliedOnce { reports, failure: Some(failure), is_final: false }
+        AppliedOnce { reports, failure: Some(failure), is_left: false }
     }
 }
 
@@ -325,8 +322,8 @@ fn join(
 struct AppliedOnce {
     reports: Option<Vec<protocol::artifact::CheckReport>>,
     failure: Option<Failure>,
-    /// Whether trying again is out of the question.
-    is_final: bool,
+    /// Whether part of it is left in the tree, because undoing failed: trying again is out of the question.
+    is_left: bool,
 }
 
 /// What the journal is to hold of a command.
