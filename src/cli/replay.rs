@@ -7,8 +7,8 @@ use executor::config::TargetConfig;
 use executor::patch::shown;
 use executor::replay::stage::Stage;
 use executor::replay::{self, Replanned, ReplayError};
+use executor::take_back;
 use executor::tree::Tree;
-use executor::undo;
 use protocol::command::{Command, Configured};
 use protocol::reason::Reason;
 use protocol::signing::SecretSlot;
@@ -118,7 +118,7 @@ impl Task<'_> {
                 report.push_str("tree       as it is now, with the command's diff undone in memory\n");
                 let diff = self.world.diff(self.filed)?;
                 let tree = open(&self.config.root)?;
-                let undone = undo::undo(&tree, diff.bytes, &self.world.hashes(self.filed)?).map_err(|error| {
+                let undone = take_back::undo(&tree, diff.bytes, &self.world.hashes(self.filed)?).map_err(|error| {
                     Failure::failed(format!(
                         "{}: {error}; the tree before the command cannot be had from the one as it is now: name one with \
                          --on DIR or --on COMMIT",

@@ -5,8 +5,8 @@ use executor::config::TargetConfig;
 use executor::plan::Plan;
 use executor::replay::{self, ReplayError};
 use executor::revert;
+use executor::take_back;
 use executor::tree::Tree;
-use executor::undo;
 use protocol::command::{
     ACTION, Action, Command, Configured, Encoding, Expect, FileMode, Op, PatchType, SCHEMA_VERSION,
 };
@@ -75,7 +75,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<(), Failure> {
         return Err(Failure::failed(format!("{id} changed nothing; there is nothing to take back")));
     }
     let tree = Tree::open(&config.root).map_err(Failure::config)?;
-    let undone = undo::undo(&tree, diff.bytes, &world.hashes(&filed)?).map_err(|error| {
+    let undone = take_back::undo(&tree, diff.bytes, &world.hashes(&filed)?).map_err(|error| {
         Failure::failed(format!("{id} cannot be taken back: {error}; put the file right, or {by_hand}"))
     })?;
     let ops = revert::ops(&undone);

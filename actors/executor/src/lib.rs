@@ -50,5 +50,5 @@ pub mod revert;
 pub mod sandbox;
 pub mod siblings;
 pub mod status;
+pub mod take_back;
 pub mod tree;
-pub mod undo;

@@ -8,8 +8,8 @@ use protocol::command::{Action, Encoding, Expect, FileMode, Op};
 use protocol::path::RelativePath;
 
 use crate::overlay::Change;
+use crate::take_back::{File, Undone};
 use crate::tree::Image;
-use crate::undo::{File, Undone};
 
 /// The ops that lead back to what was before: deletions first, so that there is room, then moves, then writes. A file
 /// that was moved is moved back, which needs no permission to delete.

@@ -9,8 +9,8 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt as _};
 use protocol::path::RelativePath;
 
+use crate::take_back::Undone;
 use crate::tree::{Image, MAX_FOLDER_ENTRIES, Tree, TreeError};
-use crate::undo::Undone;
 
 /// What a stand-in stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
