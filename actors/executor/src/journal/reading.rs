@@ -46,7 +46,7 @@ pub(super) fn read(dir: &Dir, boot: [u8; 16]) -> Result<Found, JournalError> {
         if next.is_some_and(|next| *next != number + 1) {
             return Err(damaged(number + 1, "it is missing, although later ones are there".to_owned()));
         }
-        let bytes = load(dir, *number)?;
+        let bytes = load(dir, *number, u64::MAX)?;
         // What the next segment does not count was never acknowledged. Without one that says so, the end may be torn.
         let said = match next {
             None => None,
@@ -82,7 +82,8 @@ pub(super) fn read(dir: &Dir, boot: [u8; 16]) -> Result<Found, JournalError> {
 
 /// How many bytes of the segment before `next` count; `None` where `next` was cut short while it was made.
 fn previous_len(dir: &Dir, next: u64) -> Result<Option<u64>, JournalError> {
-    let bytes = load(dir, next)?;
+    // One byte more than a header tells a segment that holds something from one that was cut short while it was made.
+    let bytes = load(dir, next, HEADER_BYTES as u64 + 1)?;
     match Header::read(&bytes) {
         Ok(header) => Ok(Some(header.previous_len)),
         Err(FormatError::NoSegment | FormatError::Header) if bytes.len() <= HEADER_BYTES => Ok(None),
@@ -104,13 +105,14 @@ pub(super) fn numbers(dir: &Dir) -> Result<Vec<u64>, JournalError> {
     Ok(numbers)
 }
 
-fn load(dir: &Dir, number: u64) -> Result<Vec<u8>, JournalError> {
+/// The first `most` bytes of a segment.
+fn load(dir: &Dir, number: u64, most: u64) -> Result<Vec<u8>, JournalError> {
     let name = segment_name(number);
     let mut options = OpenOptions::new();
     options.read(true).follow(FollowSymlinks::No);
     let mut bytes = Vec::new();
     dir.open_with(&name, &options)
-        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .and_then(|file| file.take(most).read_to_end(&mut bytes))
         .map_err(JournalError::io("read", format!("{PATH}/{name}")))?;
     Ok(bytes)
 }

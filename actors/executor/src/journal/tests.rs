@@ -110,6 +110,23 @@ fn damage_before_the_end_is_no_torn_end() {
 }
 
 #[test]
+fn what_a_failed_sync_may_have_written_all_the_same_does_not_count() {
+    let (dir, journal) = journal();
+    journal.append(&[draft(begun("a"))]).unwrap();
+    let acknowledged = fs::read(&files(&dir)[0]).unwrap();
+    journal.append(&[draft(begun("never acknowledged"))]).unwrap();
+    let written = fs::read(&files(&dir)[0]).unwrap();
+    // The segment as the process leaves it behind, then the next one, then what the disk had of it after all.
+    fs::write(&files(&dir)[0], &acknowledged).unwrap();
+    let (next, _) = Journal::open(dir.path()).unwrap();
+    next.append(&[draft(begun("b"))]).unwrap();
+    fs::write(&files(&dir)[0], &written).unwrap();
+    let (_, found) = Journal::open(dir.path()).unwrap();
+    assert_eq!(names(&found), ["a", "b"]);
+    assert_eq!(found.torn_bytes, (written.len() - acknowledged.len()) as u64);
+}
+
+#[test]
 fn a_checkpoint_lets_go_what_is_filed_and_keeps_the_rest() {
     let (dir, journal) = journal();
     let root = Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
