@@ -183,7 +183,7 @@ fn two_thousand_commands_at_once_are_all_filed_in_order() {
     let mut shuffled: Vec<&Doc> = documents.iter().collect();
     shuffled.shuffle(&mut rand::rng());
     // The bridge sleeps while they are dropped, so that it sees them together.
-    bridge.signal(Signal::STOP);
+    bridge.freeze();
     shuffled.iter().for_each(|document| {
         cloud.submit(document);
     });

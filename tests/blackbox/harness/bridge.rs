@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::cloud::Cloud;
 use super::document::Doc;
@@ -75,6 +75,15 @@ impl<'a> Bridge<'a> {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         kill_process(pid, signal).expect("the bridge can be signalled");
+    }
+
+    /// Stops it where it is, until `Signal::CONT`. A thread that waits for the disk takes the signal only afterwards,
+    /// and the others go on until it does: so the kernel is asked whether all of them stand.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        let stopped = waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        assert!(stopped.unwrap().unwrap().stopped(), "the bridge has ended instead of standing still");
     }
 
     /// Polls `condition`, and gives up early where the bridge is no more.
