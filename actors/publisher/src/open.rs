@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use crate::ahead::Ahead;
 use crate::commit::Signer;
 use crate::config::PublisherConfig;
 use crate::core::Core;
@@ -146,7 +147,10 @@ impl Core {
             recovery: None,
             remembered: Default::default(),
             gap_at: None,
-            unpushed: 0,
+            ahead: Ahead::default(),
+            base: None,
+            descends: true,
+            absent: false,
             checkout_pending: false,
             seen: BTreeMap::new(),
             retries: RetryIndex::default(),
