@@ -131,7 +131,7 @@ impl Publisher {
     fn choose(&mut self, now: Instant, retrying: bool) -> Option<Task> {
         match self.round {
             Round::Pushed(part) => {
-                self.round = Round::Idle;
+                self.round = Round::TakingIn;
                 return Some(Task::Pushed(part));
             }
             Round::Fetched(exists) => {
@@ -224,6 +224,7 @@ impl Publisher {
             }
             Done::Integrated(result) => self.integrated(result, now, ctx),
             Done::Pushed(result) => {
+                self.round = Round::Idle;
                 if let Err(error) = result {
                     tracing::warn!(%error, "a push could not be noted down");
                 }

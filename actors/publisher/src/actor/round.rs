@@ -29,7 +29,7 @@ pub(super) enum Round {
     Child,
     /// The remote answered the fetch; true: it has the branch.
     Fetched(bool),
-    /// That is being taken in.
+    /// What the remote answered is being taken in, or noted: until then it is not known what the next push is to do.
     TakingIn,
     /// A push went through and is to be noted.
     Pushed(Part),

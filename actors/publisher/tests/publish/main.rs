@@ -9,6 +9,7 @@
 )]
 
 mod commits;
+mod pushing;
 mod recovery;
 mod remotes;
 mod retries;
