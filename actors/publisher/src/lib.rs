@@ -26,6 +26,7 @@ mod folders;
 pub mod git;
 mod index;
 pub mod integrate;
+mod leftovers;
 pub mod merge;
 pub mod network;
 pub mod objects;

@@ -19,7 +19,7 @@ use publisher::{Publisher, PublisherConfig, PublisherStatus, Stop, Stopped};
 use supervision::{Budget, Gauge, Lifeline, Port};
 
 /// Longer than anything here takes on a loaded machine; it only ends a test that hangs.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 pub struct World {
     _dir: tempfile::TempDir,
@@ -153,9 +153,14 @@ impl World {
 
     /// Files a command that succeeded, as the archiver does; returns what it would tell of it.
     pub fn file(&mut self, id: &str) -> Filed {
+        self.file_in("", id)
+    }
+
+    /// The same, in folders beneath the usual ones.
+    pub fn file_in(&mut self, folder: &str, id: &str) -> Filed {
         let artifacts: Vec<String> =
             ["results/ID.json", "results/ID.integrity.json", "diffs/ID.patch", "archive/ID.json"]
-                .map(|path| path.replace("ID", id))
+                .map(|path| path.replace("ID", &format!("{folder}{id}")))
                 .to_vec();
         for path in &artifacts {
             write(&self.cloud, path, &format!("{path}\n"));
