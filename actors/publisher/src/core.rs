@@ -131,12 +131,17 @@ impl Core {
 
     /// Reads the tree of `head`.
     pub(crate) fn load(&mut self, head: Option<ObjectId>) -> Result<(), WorkError> {
+        self.load_tree(head)?;
+        self.count_unpushed().inspect_err(|_| self.loaded = false)
+    }
+
+    /// The same without counting what is ahead.
+    pub(crate) fn load_tree(&mut self, head: Option<ObjectId>) -> Result<(), WorkError> {
         self.loaded = false;
         self.store.discard();
         let tree = head.map(|id| self.tree_of(id)).transpose()?;
         self.tree = SafeTree::open(tree, &self.store)?;
         self.head = head;
-        self.count_unpushed()?;
         self.loaded = true;
         Ok(())
     }

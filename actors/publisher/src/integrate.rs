@@ -69,7 +69,8 @@ impl Core {
         if base == Some(upstream) {
             return Ok(false);
         }
-        if let Some(known) = base
+        let lines = self.lines(base, upstream);
+        if let Some(known) = base.filter(|_| lines.is_none())
             && !self.is_ancestor(known, upstream)?
         {
             if let Some(head) = self.head
@@ -85,13 +86,18 @@ impl Core {
         {
             base = self.merge_base(head, upstream)?;
         }
-        let contained = match self.head {
-            Some(head) => self.is_ancestor(upstream, head)?,
-            None => false,
+        let contained = match (&lines, self.head) {
+            (Some(lines), _) => lines.ours.contains(&upstream),
+            (None, Some(head)) => self.is_ancestor(upstream, head)?,
+            (None, None) => false,
         };
         self.checkout_pending = true;
         if !contained {
-            self.put_on_top(upstream, now)?;
+            let own = match lines {
+                Some(lines) => lines.own(),
+                None => self.own_commits(upstream)?,
+            };
+            self.put_on_top(own, upstream, now)?;
             supervision::crash_point!("remote.rebased");
         }
         self.check_out(base, upstream)?;
@@ -120,9 +126,8 @@ impl Core {
         )
     }
 
-    /// Moves the branch to `upstream` with our own commits on top.
-    fn put_on_top(&mut self, upstream: ObjectId, now: DateTime<Utc>) -> Result<(), Refusal> {
-        let own = self.own_commits(upstream)?;
+    /// Moves the branch to `upstream` with our own commits on top. What is ahead then is counted when that is noted.
+    fn put_on_top(&mut self, own: Vec<ObjectId>, upstream: ObjectId, now: DateTime<Utc>) -> Result<(), Refusal> {
         let mut tip = upstream;
         let mut tip_tree = Some(self.tree_of(upstream)?);
         let committer = self.signature(now);
@@ -154,7 +159,7 @@ impl Core {
         let why = format!("bridge: rebase onto {}", upstream.to_hex_with_len(10));
         refs::swap(self.store.repo(), &self.branch, self.head, tip, &committer, &why)?;
         // The log in memory stays: where both sides have one, ours is the truth.
-        self.load(Some(tip))?;
+        self.load_tree(Some(tip))?;
         Ok(())
     }
 

@@ -27,6 +27,7 @@ pub mod git;
 mod index;
 pub mod integrate;
 mod leftovers;
+mod lines;
 pub mod merge;
 pub mod network;
 pub mod objects;

@@ -12,9 +12,9 @@ use crate::pace::Pace;
 /// Times in a row that somebody else may be faster before we wait a little: the one who waits lets the others through.
 const QUICK_RETRIES: u32 = 5;
 /// The first such wait at most, doubled after each further time.
-const CONTENTION_BASE: Duration = Duration::from_millis(100);
+const CONTENTION_BASE: Duration = Duration::from_millis(20);
 /// The longest such wait.
-const CONTENTION_CAP: Duration = Duration::from_secs(2);
+const CONTENTION_CAP: Duration = Duration::from_millis(500);
 /// Times in a row after which it is worth saying.
 const OVERTAKEN_MAX: u32 = 60;
 /// The fewest commits that a push takes along where larger ones ran out of time.

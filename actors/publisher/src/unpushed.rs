@@ -29,6 +29,12 @@ impl Core {
             self.ahead.restart([]);
             return Ok(());
         };
+        if let Some(base) = from
+            && let Some(line) = self.line(base, head)
+        {
+            self.ahead.restart([(head, line.len() as u64)]);
+            return Ok(());
+        }
         let mut count = 0;
         let ours = match from {
             Some(base) => format!("{base}...{head}"),
