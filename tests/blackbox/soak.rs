@@ -19,7 +19,7 @@ use crate::harness::audit;
 use crate::harness::cloud::{set_mode, write};
 use crate::harness::document::sha256;
 use crate::harness::git::{Commit, assert_sound, results, with_subject};
-use crate::harness::{Bridge, Cloud, Doc, poll};
+use crate::harness::{Bridge, Cloud, Doc, LONG_PATIENCE, PATIENCE, poll};
 
 /// How long it goes on where nothing else is said: short, for it runs with all the other tests.
 const SECONDS: u64 = 15;
@@ -216,6 +216,8 @@ impl<'a> Soak<'a> {
 
     fn judge(&self, history: &[Commit]) {
         let cloud = self.cloud;
+        // A child of a bridge that was killed may still be consolidating packs, or pushing.
+        assert!(poll(PATIENCE, || !git_runs_beneath(cloud.world())), "a git process does not end");
         let mut counts: HashMap<&str, usize> = HashMap::new();
         history.iter().for_each(|commit| *counts.entry(&commit.subject).or_default() += 1);
         for subject in self.documents.keys().map(|id| results(id, 0)).chain(self.others.iter().cloned()) {
@@ -249,6 +251,12 @@ impl<'a> Soak<'a> {
 /// Where the remote lies, which can be reached while it is not away.
 fn real(cloud: &Cloud) -> PathBuf {
     cloud.world().join("real.git")
+}
+
+/// Whether some process works in a folder beneath `world`.
+fn git_runs_beneath(world: &Path) -> bool {
+    let processes = fs::read_dir("/proc").unwrap();
+    processes.flatten().any(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(world)))
 }
 
 fn assert_no_lock(folder: &Path) {
@@ -355,7 +363,7 @@ fn eight_rivals_that_push_as_fast_as_they_can_are_lived_with() {
         let arrives = |id: &String| {
             let filed = submit_and_wait(&cloud, id);
             let arrived = || !with_subject(&cloud.subjects(&cloud.remote()), &results(id, 0)).is_empty();
-            poll(crate::harness::LONG_PATIENCE, arrived).then_some(filed)
+            poll(LONG_PATIENCE, arrived).then_some(filed)
         };
         let filed: Vec<SystemTime> = ids.iter().map_while(arrives).collect();
         let arrived = filed.len() == ids.len();
@@ -398,7 +406,7 @@ fn submit_and_wait(cloud: &Cloud, id: &str) -> SystemTime {
     let filed = cloud.path(&format!("archive/{id}.json"));
     let mut when = None;
     assert!(
-        poll(crate::harness::LONG_PATIENCE, || {
+        poll(LONG_PATIENCE, || {
             when = fs::metadata(&filed).and_then(|meta| meta.modified()).ok();
             when.is_some()
         }),

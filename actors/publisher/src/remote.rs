@@ -157,6 +157,13 @@ impl Remote {
         self.astray = false;
     }
 
+    /// A fetch was answered and what is to be pushed must wait its turn. That the remote can be read does not tell that
+    /// it can be pushed to: what is wrong with pushes is not over.
+    pub fn waits(&mut self, now: Instant) {
+        self.last_contact = Some(now);
+        self.not_before = None;
+    }
+
     /// The remote answered and there is nothing in the way. Tells what is over, if something was.
     pub fn succeeded(&mut self, now: Instant) -> Option<Trouble> {
         self.failures = 0;
@@ -312,6 +319,27 @@ mod tests {
         assert_eq!(remote.step(true, now + Duration::from_secs(60)), Some(Step::Push));
         remote.set_pace(1);
         assert_eq!(remote.step(true, now + Duration::from_secs(4)), None, "what was taken stays taken");
+    }
+
+    #[test]
+    fn refused_pushes_add_up_although_fetches_between_them_succeed() {
+        let mut now = Instant::now();
+        let mut remote = known(6, now);
+        let mut refused = 0;
+        while remote.trouble().is_none() {
+            now = remote.due(true, now);
+            if remote.step(true, now) == Some(Step::Fetch) {
+                remote.fetched();
+            }
+            if remote.take_push(now) {
+                refused += 1;
+                remote.failed("hook declined", now);
+            } else {
+                remote.waits(now);
+            }
+        }
+        assert_eq!(refused, 6);
+        assert!(remote.pushed(now).is_some());
     }
 
     #[test]

@@ -102,7 +102,8 @@ impl Publisher {
                 self.remote.fetched();
                 match self.view.aim {
                     Some(aim) if self.remote.take_push(now) => self.push(aim, ctx),
-                    _ => self.reached(now, false),
+                    Some(_) => self.remote.waits(now),
+                    None => self.reached(now, false),
                 }
             }
             Ok(Integrated::Blocked(reason)) => {
