@@ -21,4 +21,5 @@ mod rejections;
 mod replay;
 mod run_check;
 mod secrecy;
+mod soak;
 mod startup;

@@ -135,6 +135,23 @@ fn a_command_that_someone_pushes_is_executed() {
 }
 
 #[test]
+fn a_command_that_someone_pushes_waits_for_no_rescan() {
+    let cloud = Cloud::new();
+    let bridge = Bridge::start_with(&cloud, |command| {
+        command.env("GHOST_BRIDGE__INGEST__RESCAN_SECS", "3600");
+    });
+    let other = cloud.other_clone();
+    for n in 0..3 {
+        let id = format!("pushed-{n}");
+        let document = String::from_utf8(Doc::noop(&id).signed(&cloud.secret)).unwrap();
+        cloud.push_from(&other, &[(&format!("commands/{id}.json"), &document)]);
+        bridge.published(&results(&id, 0));
+    }
+    bridge.emptied();
+    bridge.stop();
+}
+
+#[test]
 fn an_unborn_branch_is_born_with_the_first_command() {
     let cloud = Cloud::unborn();
     let bridge = Bridge::start(&cloud);

@@ -120,18 +120,19 @@ impl Publisher {
             return;
         };
         self.working = true;
+        let part = self.remote.part();
         let work = move |core: &mut Box<Core>| {
             let done = task.run(core, Utc::now());
-            (done, View::of(core))
+            (done, View::of(core, part))
         };
         effect(self, ctx, core, work, Self::worked);
     }
 
     fn choose(&mut self, now: Instant, retrying: bool) -> Option<Task> {
         match self.round {
-            Round::Pushed(id, count) => {
-                self.round = Round::Idle;
-                return Some(Task::Pushed(id, count));
+            Round::Pushed(part) => {
+                self.round = Round::TakingIn;
+                return Some(Task::Pushed(part));
             }
             Round::Fetched(exists) => {
                 self.round = Round::TakingIn;
@@ -171,7 +172,7 @@ impl Publisher {
                 Ok(((), Ok(core))) => {
                     actor.first = false;
                     actor.works_again();
-                    actor.view = View::of(&core);
+                    actor.view = View::of(&core, actor.remote.part());
                     actor.route = Some(core.route());
                     actor.core = Some(Box::new(core));
                     if actor.view.index_lags {
@@ -222,9 +223,18 @@ impl Publisher {
                 self.noted(result.map(|lines| self.status.add_committed(lines)));
             }
             Done::Integrated(result) => self.integrated(result, now, ctx),
-            Done::Pushed(Ok(())) | Done::Indexed(Ok(())) if !self.view.index_lags => self.index.done(),
-            Done::Pushed(Ok(())) | Done::Indexed(Ok(())) => {}
-            Done::Pushed(Err(error)) => tracing::warn!(%error, "a push could not be noted down"),
+            Done::Pushed(result) => {
+                self.round = Round::Idle;
+                if let Err(error) = result {
+                    tracing::warn!(%error, "a push could not be noted down");
+                }
+                self.push_noted();
+                if !self.view.index_lags {
+                    self.index.done();
+                }
+            }
+            Done::Indexed(Ok(())) if !self.view.index_lags => self.index.done(),
+            Done::Indexed(Ok(())) => {}
             Done::Scanned(result) => self.scanned(result),
             Done::Indexed(Err(error)) => {
                 tracing::info!(%error, "the index is brought in line later");
@@ -310,7 +320,7 @@ impl Publisher {
         }
         let rounds = self.stop.is_none() && self.kind.is_some() && self.trouble.is_none() && self.route.is_some();
         if matches!(self.round, Round::Idle) && rounds {
-            due.push(self.remote.due(self.view.unpushed > 0, now));
+            due.push(self.remote.due(self.view.aim.is_some(), now));
         }
         match &self.stop {
             Some(stop) if stop.over => return,

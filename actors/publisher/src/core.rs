@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use gix::ObjectId;
 use gix::objs::Kind;
 
+use crate::ahead::Ahead;
 use crate::audit::{self, Link};
 use crate::commit::{self, Signer};
 use crate::config::PublisherConfig;
@@ -50,7 +51,7 @@ pub struct Core {
     /// Full name of the branch that was checked out at the start.
     pub(crate) branch: String,
     pub(crate) head: Option<ObjectId>,
-    /// Whether `head`, `tree` and `unpushed` are what the disk says.
+    /// Whether `head`, `tree` and `ahead` are what the disk says.
     pub(crate) loaded: bool,
     pub(crate) tree: SafeTree,
     /// The committed log's bytes.
@@ -61,7 +62,14 @@ pub struct Core {
     pub(crate) remembered: [HashSet<ObjectId>; 2],
     /// The line before which a gap was found and looked after once.
     pub(crate) gap_at: Option<String>,
-    pub(crate) unpushed: u64,
+    /// What the remote does not have.
+    pub(crate) ahead: Ahead,
+    /// The last commit that the remote is known to have.
+    pub(crate) base: Option<ObjectId>,
+    /// Whether `head` descends from `base`, so that a push only adds.
+    pub(crate) descends: bool,
+    /// Whether the remote was seen to lack the branch, whatever it had before.
+    pub(crate) absent: bool,
     pub(crate) checkout_pending: bool,
     /// What `summaries/` and `context/` held when they were last looked at.
     pub(crate) seen: BTreeMap<String, (u64, i128, u64)>,
@@ -72,7 +80,7 @@ impl Core {
     /// Commits that the remote does not have.
     #[must_use]
     pub fn unpushed(&self) -> u64 {
-        self.unpushed
+        self.ahead.commits()
     }
 
     /// Whether there is log on disk that has no commits yet.
@@ -123,32 +131,23 @@ impl Core {
 
     /// Reads the tree of `head`.
     pub(crate) fn load(&mut self, head: Option<ObjectId>) -> Result<(), WorkError> {
+        self.load_tree(head)?;
+        self.count_unpushed().inspect_err(|_| self.loaded = false)
+    }
+
+    /// The same without counting what is ahead.
+    pub(crate) fn load_tree(&mut self, head: Option<ObjectId>) -> Result<(), WorkError> {
         self.loaded = false;
         self.store.discard();
         let tree = head.map(|id| self.tree_of(id)).transpose()?;
         self.tree = SafeTree::open(tree, &self.store)?;
         self.head = head;
-        self.count_unpushed()?;
         self.loaded = true;
         Ok(())
     }
 
     pub(crate) fn tree_of(&self, commit: ObjectId) -> Result<ObjectId, WorkError> {
         Ok(commit::parse(commit, &self.store.read(commit, Kind::Commit)?)?.tree)
-    }
-
-    pub(crate) fn count_unpushed(&mut self) -> Result<(), WorkError> {
-        let base = refs::read(self.store.repo(), refs::BASE)?;
-        self.unpushed = match self.head {
-            None => 0,
-            Some(head) if Some(head) == base => 0,
-            Some(head) => {
-                let range = base.map_or_else(|| head.to_string(), |base| format!("{base}..{head}"));
-                let count = self.git.check(&["rev-list", "--count", &range, "--"], None)?;
-                String::from_utf8_lossy(&count).trim().parse().unwrap_or(0)
-            }
-        };
-        Ok(())
     }
 
     /// The log's bytes in the tree; empty where there is none.
@@ -343,17 +342,7 @@ impl Core {
         refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), &why)?;
         supervision::crash_point!("publisher.moved");
         self.head = Some(tip);
-        self.unpushed += made;
-        Ok(())
-    }
-
-    /// A push of `id`, which had `count` unpushed commits, went through.
-    ///
-    /// # Errors
-    /// When that cannot be noted down; it is noted after the next push then.
-    pub fn pushed(&mut self, id: ObjectId, count: u64, now: DateTime<Utc>) -> Result<(), WorkError> {
-        refs::set(self.store.repo(), refs::BASE, id, &self.signature(now))?;
-        self.unpushed = self.unpushed.saturating_sub(count);
+        self.ahead.grow(tip, made);
         Ok(())
     }
 }

@@ -105,13 +105,21 @@ pub struct Git {
     cloud: PathBuf,
     limit: Duration,
     cancel: Arc<AtomicBool>,
+    own_ssh: bool,
 }
 
 impl Git {
     /// Runs children in `cloud`, each for at most `limit`; raising `cancel` ends the one that runs.
     #[must_use]
     pub fn new(cloud: &Path, limit: Duration, cancel: Arc<AtomicBool>) -> Self {
-        Self { cloud: cloud.to_owned(), limit, cancel }
+        Self { cloud: cloud.to_owned(), limit, cancel, own_ssh: false }
+    }
+
+    /// Leaves the ssh command alone: the repository's configuration names one.
+    #[must_use]
+    pub fn with_own_ssh(mut self, own_ssh: bool) -> Self {
+        self.own_ssh = own_ssh;
+        self
     }
 
     /// Runs `git <args>` to its end, whatever that is.
@@ -119,8 +127,16 @@ impl Git {
     /// # Errors
     /// When it does not start, or does not end in time.
     pub fn run(&self, args: &[&str], input: Option<Vec<u8>>) -> Result<Output, GitError> {
+        self.run_with(&[], args, input)
+    }
+
+    /// Runs `git <options> <args>` to its end, whatever that is.
+    ///
+    /// # Errors
+    /// When it does not start, or does not end in time.
+    pub fn run_with(&self, options: &[&str], args: &[&str], input: Option<Vec<u8>>) -> Result<Output, GitError> {
         let verb = args.first().copied().unwrap_or_default().to_owned();
-        let mut command = self.command(args);
+        let mut command = self.command(options, args);
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = command.spawn().map_err(|source| GitError::Spawn { verb: verb.clone(), source })?;
         let out = collect(child.stdout.take(), MAX_LIST);
@@ -143,15 +159,16 @@ impl Git {
     }
 
     #[allow(clippy::disallowed_methods, reason = "what the ban asks for is done here")]
-    fn command(&self, args: &[&str]) -> Command {
+    fn command(&self, options: &[&str], args: &[&str]) -> Command {
         let mut command = Command::new("git");
         command.args(["-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "submodule.recurse=false"]);
-        command.args(args).current_dir(&self.cloud);
+        command.args(options).args(args).current_dir(&self.cloud);
         withhold_secrets(&mut command, std::env::vars_os().map(|(name, _)| name));
         for name in REPOSITORY_VARIABLES {
             command.env_remove(name);
         }
         command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C");
+        ask_nobody(&mut command, self.own_ssh, |name| std::env::var_os(name).is_some());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         command
     }
@@ -182,6 +199,15 @@ impl Git {
                 });
             }
         }
+    }
+}
+
+/// Nobody is there to answer a question: a desktop's dialogues are not opened, and ssh is told to fail instead of asking.
+/// What the operator set up for git himself (`GIT_ASKPASS`, an ssh command of his own) stays.
+fn ask_nobody(command: &mut Command, own_ssh: bool, is_set: impl Fn(&str) -> bool) {
+    command.env_remove("SSH_ASKPASS").env("SSH_ASKPASS_REQUIRE", "never").env("GCM_INTERACTIVE", "never");
+    if !own_ssh && !is_set("GIT_SSH_COMMAND") && !is_set("GIT_SSH") {
+        command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
     }
 }
 
@@ -324,6 +350,20 @@ mod tests {
         let mut expected: Vec<_> = names.iter().take(3).map(|name| (OsString::from(name), true)).collect();
         expected.sort();
         assert_eq!(withheld, expected);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "the command is looked at, not run")]
+    fn nobody_is_asked_and_an_ssh_command_of_the_operators_stays() {
+        let ssh = |own: bool, set: &str| {
+            let mut command = Command::new("git");
+            ask_nobody(&mut command, own, |name| name == set);
+            let envs: Vec<_> = command.get_envs().collect();
+            assert!(envs.contains(&(std::ffi::OsStr::new("SSH_ASKPASS"), None)));
+            envs.iter().any(|(name, value)| *name == "GIT_SSH_COMMAND" && value.is_some())
+        };
+        assert!(ssh(false, "HOME"));
+        assert!(!ssh(true, "HOME") && !ssh(false, "GIT_SSH_COMMAND") && !ssh(false, "GIT_SSH"));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::safe_path::is_ours;
 /// How the branch stands to the remote's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Integrated {
-    /// The branch contains all that the remote's has; what is to be pushed, if anything, and how many commits that is.
-    Ready(Option<(ObjectId, u64)>),
+    /// The branch contains all that the remote's has: [`Core::aim`] tells what is to be pushed, if anything.
+    Ready,
     /// A person must decide.
     Blocked(String),
 }
@@ -39,23 +39,28 @@ impl Core {
     /// When it could not be done now; it is done again then.
     pub fn integrate(&mut self, exists: bool, now: DateTime<Utc>) -> Result<Integrated, WorkError> {
         self.sync_head()?;
-        if exists && let Some(upstream) = refs::read(self.store.repo(), UPSTREAM)? {
-            match self.take_in(upstream, now) {
-                Ok(true) => self.count_unpushed()?,
-                Ok(false) => {}
-                Err(Refusal::Blocked(reason)) => {
-                    self.loaded = false;
-                    return Ok(Integrated::Blocked(reason));
-                }
-                Err(Refusal::Work(error)) => {
-                    self.loaded = false;
-                    return Err(error);
-                }
+        // A branch that the remote lacks is pushed whole, whatever was pushed before.
+        let changed = std::mem::replace(&mut self.absent, !exists) != self.absent;
+        let taken_in = match refs::read(self.store.repo(), UPSTREAM)?.filter(|_| exists) {
+            Some(upstream) => self.take_in(upstream, now),
+            None => Ok(false),
+        };
+        match taken_in {
+            Ok(anything) if anything || changed => self.count_unpushed()?,
+            Ok(_) => {}
+            Err(Refusal::Blocked(reason)) => {
+                self.loaded = false;
+                return Ok(Integrated::Blocked(reason));
+            }
+            Err(Refusal::Work(error)) => {
+                self.loaded = false;
+                return Err(error);
             }
         }
-        // A branch that the remote lacks is pushed whole, whatever was pushed before.
-        let ahead = self.unpushed > 0 || !exists;
-        Ok(Integrated::Ready(self.head.filter(|_| ahead).map(|head| (head, self.unpushed))))
+        if !self.absent && !self.descends {
+            return Ok(Integrated::Blocked(self.moved_away()));
+        }
+        Ok(Integrated::Ready)
     }
 
     /// Tells whether there was anything new.
@@ -64,7 +69,8 @@ impl Core {
         if base == Some(upstream) {
             return Ok(false);
         }
-        if let Some(known) = base
+        let lines = self.lines(base, upstream);
+        if let Some(known) = base.filter(|_| lines.is_none())
             && !self.is_ancestor(known, upstream)?
         {
             if let Some(head) = self.head
@@ -80,13 +86,18 @@ impl Core {
         {
             base = self.merge_base(head, upstream)?;
         }
-        let contained = match self.head {
-            Some(head) => self.is_ancestor(upstream, head)?,
-            None => false,
+        let contained = match (&lines, self.head) {
+            (Some(lines), _) => lines.ours.contains(&upstream),
+            (None, Some(head)) => self.is_ancestor(upstream, head)?,
+            (None, None) => false,
         };
         self.checkout_pending = true;
         if !contained {
-            self.put_on_top(upstream, now)?;
+            let own = match lines {
+                Some(lines) => lines.own(),
+                None => self.own_commits(upstream)?,
+            };
+            self.put_on_top(own, upstream, now)?;
             supervision::crash_point!("remote.rebased");
         }
         self.check_out(base, upstream)?;
@@ -106,9 +117,17 @@ impl Core {
         )
     }
 
-    /// Moves the branch to `upstream` with our own commits on top.
-    fn put_on_top(&mut self, upstream: ObjectId, now: DateTime<Utc>) -> Result<(), Refusal> {
-        let own = self.own_commits(upstream)?;
+    fn moved_away(&self) -> String {
+        let (remote, branch) = (&self.config.remote, self.branch_name());
+        let known = self.base.map(|base| base.to_hex_with_len(10).to_string()).unwrap_or_default();
+        format!(
+            "{branch} was moved here and no longer contains {known}, which is in {remote}/{branch}: put the branch on top \
+             of it by hand (git rebase); nothing is pushed that would take it away"
+        )
+    }
+
+    /// Moves the branch to `upstream` with our own commits on top. What is ahead then is counted when that is noted.
+    fn put_on_top(&mut self, own: Vec<ObjectId>, upstream: ObjectId, now: DateTime<Utc>) -> Result<(), Refusal> {
         let mut tip = upstream;
         let mut tip_tree = Some(self.tree_of(upstream)?);
         let committer = self.signature(now);
@@ -140,7 +159,7 @@ impl Core {
         let why = format!("bridge: rebase onto {}", upstream.to_hex_with_len(10));
         refs::swap(self.store.repo(), &self.branch, self.head, tip, &committer, &why)?;
         // The log in memory stays: where both sides have one, ours is the truth.
-        self.load(Some(tip))?;
+        self.load_tree(Some(tip))?;
         Ok(())
     }
 

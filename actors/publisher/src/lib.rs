@@ -1,7 +1,7 @@
 //! The publisher: the only part that touches git, and the only one that writes `meta/retries.json`.
 //!
 //! What was filed becomes commits, one each, on the branch that is checked out in CLOUD; commits are pushed in groups,
-//! and what the remote has is taken in before.
+//! and what the remote has besides is taken in before.
 //!
 //! Invariants:
 //! - A commit made here changes nothing outside the published folders ([`safe_path::SAFE`]): [`tree::SafeTree`] cannot
@@ -14,6 +14,7 @@
 //! out; local merge commits are pushed, but not rebased.
 
 pub mod actor;
+pub mod ahead;
 pub mod audit;
 mod checkout;
 pub mod commit;
@@ -25,10 +26,13 @@ mod folders;
 pub mod git;
 mod index;
 pub mod integrate;
+mod leftovers;
+mod lines;
 pub mod merge;
 pub mod network;
 pub mod objects;
 mod open;
+pub mod pace;
 pub mod pack;
 pub mod pending;
 mod recovery;
@@ -39,6 +43,7 @@ mod retry_index;
 pub mod safe_path;
 pub mod status;
 pub mod tree;
+mod unpushed;
 pub mod work;
 
 pub use actor::{Publisher, Stop, Stopped};

@@ -1,19 +1,21 @@
-//! Opening the repository: what must hold before anything is published, and what a crash may have left.
+//! Opening the repository: what must hold before anything is published.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 
+use crate::ahead::Ahead;
 use crate::commit::Signer;
 use crate::config::PublisherConfig;
 use crate::core::Core;
 use crate::error::{OpenError, WorkError};
 use crate::files::Root;
 use crate::git::{Git, check_version};
+use crate::leftovers;
 use crate::objects::Store;
 use crate::refs;
 use crate::retry_index::RetryIndex;
@@ -25,12 +27,6 @@ const OBJECT_CACHE_BYTES: usize = 32 << 20;
 /// Packs that can be open at a time. The library fixes the number when a repository is opened; packs are consolidated
 /// long before there are so many.
 const PACK_SLOTS: u16 = 8192;
-
-/// How long a lock that was found at the start may still be somebody's: so long it is waited for.
-const LOCK_GRACE: Duration = Duration::from_secs(1);
-
-/// How often it is looked at meanwhile.
-const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// Checks that CLOUD can be published: a git work tree's top, on a branch, with a git program that is new enough.
 ///
@@ -76,41 +72,6 @@ fn branch_of(repo: &gix::Repository, cloud: &Path) -> Result<String, OpenError> 
     refs::head_branch(repo).map_err(unreadable)?.ok_or_else(|| OpenError::Detached { cloud: cloud.to_owned() })
 }
 
-/// Removes locks that a crash left. Only to be called at the start, under the instance lock; a lock that is younger than
-/// a moment is given that moment, for it may be a person's.
-pub(crate) fn remove_stale_locks(repo: &gix::Repository, branch: &str, remote: &str) {
-    let git_dir = repo.git_dir();
-    let common = repo.common_dir();
-    let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
-    let locks = [
-        git_dir.join("index.lock"),
-        git_dir.join("HEAD.lock"),
-        common.join("packed-refs.lock"),
-        common.join(format!("{branch}.lock")),
-        common.join(format!("refs/remotes/{remote}/{short}.lock")),
-        common.join(format!("{}.lock", refs::BASE)),
-        common.join(format!("{}.lock", refs::UPSTREAM)),
-        common.join(format!("{}.lock", refs::INDEXED)),
-    ];
-    let deadline = Instant::now() + LOCK_GRACE;
-    for lock in locks {
-        while lock.exists() && Instant::now() < deadline {
-            std::thread::sleep(LOCK_POLL);
-        }
-        if lock.exists() {
-            match std::fs::remove_file(&lock) {
-                Ok(()) => tracing::warn!(lock = %lock.display(), "removed a lock that a crash left"),
-                Err(error) => tracing::error!(lock = %lock.display(), %error, "a stale lock cannot be removed"),
-            }
-        }
-    }
-    for left in ["rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD"] {
-        if git_dir.join(left).exists() {
-            tracing::warn!(left, "an operation of somebody's is half done in this work tree; `git status` tells which");
-        }
-    }
-}
-
 impl Core {
     /// Opens the repository and finds out what an earlier run left to do. `first` is true once a process: only then are
     /// stale locks removed.
@@ -125,10 +86,13 @@ impl Core {
     ) -> Result<Self, WorkError> {
         let repo = open_repository(&config.cloud)?;
         let cloud = existing(&config.cloud)?;
-        let git = Git::new(&cloud, config.git_time_limit, cancel);
+        let own_ssh = repo.config_snapshot().string("core.sshCommand").is_some();
+        let git = Git::new(&cloud, config.git_time_limit, cancel).with_own_ssh(own_ssh);
         let branch = branch_of(&repo, &cloud)?;
         if first {
-            remove_stale_locks(&repo, &branch, &config.remote);
+            leftovers::remove_locks(&repo);
+            leftovers::remove_unfinished_packs(&repo, SystemTime::from(now));
+            leftovers::tell_of_operations(&repo);
         }
         let head = refs::read(&repo, &branch)?;
         let mut core = Self {
@@ -146,7 +110,10 @@ impl Core {
             recovery: None,
             remembered: Default::default(),
             gap_at: None,
-            unpushed: 0,
+            ahead: Ahead::default(),
+            base: None,
+            descends: true,
+            absent: false,
             checkout_pending: false,
             seen: BTreeMap::new(),
             retries: RetryIndex::default(),

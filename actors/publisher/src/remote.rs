@@ -6,8 +6,19 @@ use std::time::{Duration, Instant};
 
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 
-/// Rejections in a row (somebody else was faster) that are answered at once; later ones are failures like any other.
-const MAX_QUICK_RETRIES: u32 = 5;
+use crate::ahead::PART_MAX;
+use crate::pace::Pace;
+
+/// Times in a row that somebody else may be faster before we wait a little: the one who waits lets the others through.
+const QUICK_RETRIES: u32 = 5;
+/// The first such wait at most, doubled after each further time.
+const CONTENTION_BASE: Duration = Duration::from_millis(20);
+/// The longest such wait.
+const CONTENTION_CAP: Duration = Duration::from_millis(500);
+/// Times in a row after which it is worth saying.
+const OVERTAKEN_MAX: u32 = 60;
+/// The fewest commits that a push takes along where larger ones ran out of time.
+const PART_MIN: u64 = 16;
 
 /// The numbers that decide.
 #[derive(Clone, Copy, Debug)]
@@ -43,16 +54,28 @@ impl Trouble {
     }
 }
 
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Look what the remote has; then push what there is.
+    Fetch,
+    /// Push, expecting the remote where it was left.
+    Push,
+}
+
 /// The state towards one remote.
 #[derive(Debug)]
 pub struct Remote {
     policy: Policy,
+    pace: Pace,
     failures: u32,
-    rejections: u32,
+    overtaken: u32,
     trouble: Option<Trouble>,
+    /// Whether it is not known where the remote is: never looked at, moved by somebody else, or silent.
+    astray: bool,
     not_before: Option<Instant>,
     last_contact: Option<Instant>,
-    next_push: Option<Instant>,
+    part: u64,
 }
 
 impl Remote {
@@ -61,18 +84,23 @@ impl Remote {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
+            pace: Pace::per_minute(policy.pushes_per_minute),
             failures: 0,
-            rejections: 0,
+            overtaken: 0,
             trouble: None,
+            astray: true,
             not_before: None,
             last_contact: None,
-            next_push: None,
+            part: PART_MAX,
         }
     }
 
     /// Changes the pace, once the remote's address is known.
     pub fn set_pace(&mut self, pushes_per_minute: u32) {
-        self.policy.pushes_per_minute = pushes_per_minute;
+        if self.policy.pushes_per_minute != pushes_per_minute {
+            self.policy.pushes_per_minute = pushes_per_minute;
+            self.pace = Pace::per_minute(pushes_per_minute);
+        }
     }
 
     /// What makes it degraded.
@@ -81,24 +109,59 @@ impl Remote {
         self.trouble.as_ref()
     }
 
-    /// When the next round (fetch, and push if there is something) is due.
+    /// How many commits a push takes along.
     #[must_use]
-    pub fn due(&self, unpushed: bool, now: Instant) -> Instant {
-        let fetch = self.last_contact.map_or(now, |last| last + self.policy.fetch_every);
-        let push = self.next_push.unwrap_or(now);
-        let due = if unpushed && self.trouble.is_none() { fetch.min(push) } else { fetch };
+    pub fn part(&self) -> u64 {
+        self.part
+    }
+
+    /// When the next step is due. `ahead` tells whether there is something that could be pushed.
+    #[must_use]
+    pub fn due(&self, ahead: bool, now: Instant) -> Instant {
+        let fetch = self.fetch_due(now);
+        let due = self.push_due(ahead, now).map_or(fetch, |push| fetch.min(push));
         self.not_before.map_or(due, |not_before| due.max(not_before))
+    }
+
+    /// What is to be done now, if anything.
+    #[must_use]
+    pub fn step(&self, ahead: bool, now: Instant) -> Option<Step> {
+        if self.not_before.is_some_and(|not_before| now < not_before) {
+            return None;
+        }
+        if self.push_due(ahead, now).is_some_and(|at| at <= now) {
+            return Some(Step::Push);
+        }
+        (self.fetch_due(now) <= now).then_some(Step::Fetch)
+    }
+
+    /// Pushes that go through tell as much of the remote as a fetch, so the next fetch is counted from the last push.
+    fn fetch_due(&self, now: Instant) -> Instant {
+        let last = self.last_contact.filter(|_| !self.astray);
+        last.map_or(now, |last| last + self.policy.fetch_every)
+    }
+
+    /// Where something is wrong, a fetch is the gentler way to find out whether it still is: a push follows it.
+    fn push_due(&self, ahead: bool, now: Instant) -> Option<Instant> {
+        let may = ahead && !self.astray && self.trouble.is_none();
+        may.then(|| self.pace.ready_at().unwrap_or(now))
     }
 
     /// Whether a push may start now; if so it is counted.
     pub fn take_push(&mut self, now: Instant) -> bool {
-        if self.next_push.is_some_and(|next| now < next) {
-            return false;
-        }
-        if let Some(pause) = Duration::from_secs(60).checked_div(self.policy.pushes_per_minute) {
-            self.next_push = Some(now + pause);
-        }
-        true
+        self.pace.take(now)
+    }
+
+    /// A fetch was answered: it is known where the remote is.
+    pub fn fetched(&mut self) {
+        self.astray = false;
+    }
+
+    /// A fetch was answered and what is to be pushed must wait its turn. That the remote can be read does not tell that
+    /// it can be pushed to: what is wrong with pushes is not over.
+    pub fn waits(&mut self, now: Instant) {
+        self.last_contact = Some(now);
+        self.not_before = None;
     }
 
     /// The remote answered and there is nothing in the way. Tells what is over, if something was.
@@ -111,28 +174,44 @@ impl Remote {
 
     /// A push went through.
     pub fn pushed(&mut self, now: Instant) -> Option<Trouble> {
-        self.rejections = 0;
+        self.overtaken = 0;
+        self.astray = false;
+        self.part = self.part.saturating_mul(2).min(PART_MAX);
         self.succeeded(now)
     }
 
-    /// Somebody else pushed in between: the round is repeated at once, unless that happens again and again.
+    /// A push ran out of time: the next one takes fewer commits along.
+    pub fn too_slow(&mut self) {
+        self.part = (self.part / 2).max(PART_MIN);
+    }
+
+    /// Somebody else pushed in between. That is no failure: what came is fetched at once, and pushed again. Where it
+    /// happens again and again it is waited for a moment, so that others get through too. Tells whether it has come to be
+    /// worth saying.
     pub fn overtaken(&mut self, reason: &str, now: Instant) -> bool {
-        self.rejections += 1;
-        if self.rejections <= MAX_QUICK_RETRIES {
-            self.last_contact = None;
-            self.next_push = None;
-            return false;
+        self.overtaken = self.overtaken.saturating_add(1);
+        self.astray = true;
+        self.pace.give_back();
+        let late = self.overtaken.saturating_sub(QUICK_RETRIES);
+        self.not_before = (late > 0).then(|| now + jitter(doubled(CONTENTION_BASE, late, CONTENTION_CAP)));
+        let newly = self.overtaken >= OVERTAKEN_MAX && self.trouble.is_none();
+        if newly {
+            self.trouble = Some(Trouble::Unreachable(format!("somebody else is always faster: {reason}")));
         }
-        self.rejections = 0;
-        self.failed(reason, now)
+        newly
     }
 
     /// The remote did not answer, or refused. Tells whether it is degraded from now on.
     pub fn failed(&mut self, reason: &str, now: Instant) -> bool {
         self.failures = self.failures.saturating_add(1);
+        self.astray = true;
         self.last_contact = Some(now);
         let degraded = self.failures >= self.policy.attempts;
-        let delay = if degraded { self.policy.backoff_cap } else { jitter(self.ceiling()) };
+        let delay = if degraded {
+            self.policy.backoff_cap
+        } else {
+            jitter(doubled(self.policy.backoff_base, self.failures, self.policy.backoff_cap))
+        };
         self.not_before = Some(now + delay);
         let newly = degraded && self.trouble.is_none();
         if degraded {
@@ -155,20 +234,16 @@ impl Remote {
     /// Forgets a waiting time: there is no later.
     pub fn hurry(&mut self) {
         self.not_before = None;
-        self.next_push = None;
+        self.pace.forget();
     }
+}
 
-    /// The longest delay after so many failures.
-    fn ceiling(&self) -> Duration {
-        // Base 2: 2^n times half the first delay.
-        let half = u64::try_from(self.policy.backoff_base.as_millis() / 2).unwrap_or(u64::MAX).max(1);
-        let past = usize::try_from(self.failures.saturating_sub(1)).unwrap_or(usize::MAX);
-        ExponentialBackoff::from_millis(2)
-            .factor(half)
-            .max_delay(self.policy.backoff_cap)
-            .nth(past)
-            .unwrap_or(self.policy.backoff_cap)
-    }
+/// The longest delay after so many failures: base 2, from `first` on, up to `cap`.
+fn doubled(first: Duration, failures: u32, cap: Duration) -> Duration {
+    // 2^n times half the first delay.
+    let half = u64::try_from(first.as_millis() / 2).unwrap_or(u64::MAX).max(1);
+    let past = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
+    ExponentialBackoff::from_millis(2).factor(half).max_delay(cap).nth(past).unwrap_or(cap)
 }
 
 #[cfg(test)]
@@ -186,22 +261,39 @@ mod tests {
         })
     }
 
+    /// A remote that was looked at.
+    fn known(pushes_per_minute: u32, now: Instant) -> Remote {
+        let mut remote = remote(pushes_per_minute);
+        remote.fetched();
+        remote.succeeded(now);
+        remote
+    }
+
     #[test]
     fn the_delay_doubles_up_to_the_cap() {
+        let seconds = (1..=9).map(|n| doubled(Duration::from_secs(1), n, Duration::from_secs(60)).as_secs());
+        assert_eq!(seconds.collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn the_first_step_is_a_look_and_then_a_push_goes_without_one() {
+        let now = Instant::now();
         let mut remote = remote(0);
-        let seconds: Vec<u64> = (1..=9)
-            .map(|n| {
-                remote.failures = n;
-                remote.ceiling().as_secs()
-            })
-            .collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(remote.step(true, now), Some(Step::Fetch));
+        remote.fetched();
+        remote.succeeded(now);
+        assert_eq!(remote.step(false, now), None);
+        assert_eq!(remote.step(true, now), Some(Step::Push));
+        let later = now + Duration::from_secs(4);
+        remote.pushed(later);
+        assert_eq!(remote.due(false, later), later + Duration::from_secs(5), "a push tells as much as a fetch");
+        assert_eq!(remote.step(false, later + Duration::from_secs(5)), Some(Step::Fetch));
     }
 
     #[test]
     fn six_failures_degrade_and_one_answer_recovers() {
         let now = Instant::now();
-        let mut remote = remote(0);
+        let mut remote = known(0, now);
         for n in 1..6 {
             assert!(!remote.failed("away", now), "{n}");
             assert!(remote.due(true, now) <= now + Duration::from_secs(1 << (n - 1)));
@@ -216,35 +308,77 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_push_goes_at_once_and_the_next_waits_its_turn() {
+    fn fetches_come_while_pushes_wait_their_turn() {
         let now = Instant::now();
-        let mut remote = remote(6);
-        remote.succeeded(now);
-        assert_eq!(remote.due(true, now), now);
+        let mut remote = known(1, now);
         assert!(remote.take_push(now));
-        assert!(!remote.take_push(now + Duration::from_secs(9)));
-        assert_eq!(remote.due(true, now), now + Duration::from_secs(5), "a fetch may come before");
-        assert!(remote.take_push(now + Duration::from_secs(10)));
-        let mut unlimited = self::remote(0);
-        assert!((0..1000).all(|_| unlimited.take_push(now)));
+        remote.pushed(now);
+        assert_eq!(remote.step(true, now), None);
+        assert_eq!(remote.due(true, now), now + Duration::from_secs(5));
+        assert_eq!(remote.step(true, now + Duration::from_secs(5)), Some(Step::Fetch));
+        assert_eq!(remote.step(true, now + Duration::from_secs(60)), Some(Step::Push));
+        remote.set_pace(1);
+        assert_eq!(remote.step(true, now + Duration::from_secs(4)), None, "what was taken stays taken");
     }
 
     #[test]
-    fn being_overtaken_is_answered_at_once_but_not_for_ever() {
+    fn refused_pushes_add_up_although_fetches_between_them_succeed() {
+        let mut now = Instant::now();
+        let mut remote = known(6, now);
+        let mut refused = 0;
+        while remote.trouble().is_none() {
+            now = remote.due(true, now);
+            if remote.step(true, now) == Some(Step::Fetch) {
+                remote.fetched();
+            }
+            if remote.take_push(now) {
+                refused += 1;
+                remote.failed("hook declined", now);
+            } else {
+                remote.waits(now);
+            }
+        }
+        assert_eq!(refused, 6);
+        assert!(remote.pushed(now).is_some());
+    }
+
+    #[test]
+    fn being_overtaken_is_no_failure_and_is_answered_by_a_look() {
+        let now = Instant::now();
+        let mut remote = known(1, now);
+        for n in 1..OVERTAKEN_MAX {
+            assert!(remote.take_push(now), "one that was refused is not counted");
+            assert!(!remote.overtaken("fetch first", now), "{n}");
+            let wait = if n <= QUICK_RETRIES { Duration::ZERO } else { CONTENTION_CAP };
+            assert!(remote.due(true, now) <= now + wait);
+            assert_eq!(remote.step(true, now + wait), Some(Step::Fetch));
+            remote.fetched();
+        }
+        assert_eq!((remote.failures, remote.trouble()), (0, None));
+        assert!(remote.overtaken("fetch first", now));
+        assert!(!remote.overtaken("fetch first", now), "said once");
+        assert!(remote.due(true, now) <= now + CONTENTION_CAP, "and tried on at the same pace");
+        assert!(remote.pushed(now).is_some());
+        assert!(!remote.overtaken("fetch first", now));
+        assert_eq!(remote.due(true, now), now);
+    }
+
+    #[test]
+    fn pushes_that_run_out_of_time_become_smaller_and_then_larger_again() {
         let now = Instant::now();
         let mut remote = remote(0);
-        for _ in 0..MAX_QUICK_RETRIES {
-            assert!(!remote.overtaken("fetch first", now));
-            assert_eq!(remote.due(true, now), now);
-        }
-        remote.overtaken("fetch first", now);
-        assert_eq!(remote.failures, 1);
+        (0..100).for_each(|_| remote.too_slow());
+        assert_eq!(remote.part(), PART_MIN);
+        remote.pushed(now);
+        assert_eq!(remote.part(), 2 * PART_MIN);
+        (0..100).for_each(|_| drop(remote.pushed(now)));
+        assert_eq!(remote.part(), PART_MAX);
     }
 
     #[test]
     fn what_only_a_person_can_solve_is_said_once_and_looked_at_once_a_cap() {
         let now = Instant::now();
-        let mut remote = remote(0);
+        let mut remote = known(0, now);
         assert!(remote.blocked("rewritten".into(), now));
         assert!(!remote.blocked("rewritten".into(), now));
         assert_eq!(remote.due(true, now), now + Duration::from_secs(60));

@@ -5,12 +5,12 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use gix::ObjectId;
 
+use crate::ahead::Part;
 use crate::core::{Core, Settled};
 use crate::error::WorkError;
 use crate::integrate::Integrated;
-use crate::network::RemoteKind;
+use crate::network::{Aim, RemoteKind};
 use crate::pending::Pending;
 use crate::retries::Retries;
 
@@ -37,7 +37,7 @@ pub enum Task {
     /// Taking in what was fetched; false: the remote has no such branch.
     Integrate(bool),
     /// Noting down a push.
-    Pushed(ObjectId, u64),
+    Pushed(Part),
     /// Looking at the folders that others write, and at the configuration.
     Scan,
     /// The index.
@@ -68,6 +68,8 @@ pub enum Done {
 pub struct View {
     /// Commits that the remote does not have.
     pub unpushed: u64,
+    /// What the next push is to bring about.
+    pub aim: Option<Aim>,
     /// Whether log on disk waits for its commits.
     pub recovering: bool,
     /// Whether the index is behind the branch.
@@ -81,11 +83,12 @@ pub struct View {
 }
 
 impl View {
-    /// The state of `core`.
+    /// The state of `core`; the next push is to take about `part` commits along.
     #[must_use]
-    pub fn of(core: &Core) -> Self {
+    pub fn of(core: &Core, part: u64) -> Self {
         Self {
             unpushed: core.unpushed(),
+            aim: core.aim(part),
             recovering: core.is_recovering(),
             index_lags: core.index_lags(),
             packs: core.packs(),
@@ -108,7 +111,7 @@ impl Task {
             Self::Retries(attempts) => Done::Retried(core.update_retries(attempts, now)),
             Self::Recover(afresh) => Done::Recovered(core.recover_from_disk(afresh, now)),
             Self::Integrate(exists) => Done::Integrated(core.integrate(exists, now)),
-            Self::Pushed(id, count) => Done::Pushed(core.pushed(id, count, now)),
+            Self::Pushed(part) => Done::Pushed(core.pushed(&part, now)),
             Self::Scan => Done::Scanned(core.scan(now).and_then(|_| core.remote_kind())),
             Self::Index => Done::Indexed(core.refresh_index(now)),
         }

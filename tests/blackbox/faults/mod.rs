@@ -3,6 +3,7 @@
 
 mod descriptors;
 mod disk;
+mod remote;
 mod sync;
 
 use std::path::{Path, PathBuf};

@@ -1,22 +1,26 @@
-//! Rounds towards the remote: fetch, take in, push. One child at a time, beside whatever is done on the repository.
+//! Rounds towards the remote. Mostly one is a push and nothing else; where the remote has something that we lack, or may
+//! have, it is fetch, take in, push. One child at a time, beside whatever is done on the repository: what is committed
+//! while a push runs goes along with the next one.
 
 use std::time::Instant;
 
 use actix::prelude::Context;
-use gix::ObjectId;
 use supervision::effect;
 
 use super::Publisher;
+use crate::ahead::Part;
 use crate::error::WorkError;
+use crate::git::GitError;
 use crate::integrate::Integrated;
-use crate::network::{self, Fetched, Pushed};
+use crate::network::{self, Aim, Fetched, Pushed};
+use crate::remote::Step;
 
 /// Packs after which a quiet moment is used to consolidate them.
 const PACKS_MAX: usize = 50;
 /// Packs that are consolidated without waiting for a quiet moment: the remote may be away for days.
 const PACKS_URGENT: usize = 500;
 
-/// Where a round towards the remote stands: fetch, take in, push.
+/// Where a round towards the remote stands.
 #[derive(Debug)]
 pub(super) enum Round {
     /// None is under way.
@@ -25,10 +29,10 @@ pub(super) enum Round {
     Child,
     /// The remote answered the fetch; true: it has the branch.
     Fetched(bool),
-    /// That is being taken in.
+    /// What the remote answered is being taken in, or noted: until then it is not known what the next push is to do.
     TakingIn,
     /// A push went through and is to be noted.
-    Pushed(ObjectId, u64),
+    Pushed(Part),
 }
 
 impl Publisher {
@@ -45,8 +49,10 @@ impl Publisher {
             self.consolidate(ctx);
             return;
         }
-        let (Some(route), Some(_)) = (&self.route, self.kind) else { return };
-        let (git, remote, branch) = route.clone();
+        if self.route.is_none() || self.kind.is_none() {
+            return;
+        }
+        let aim = self.view.aim;
         let behind = self.queue.is_behind() || self.view.recovering;
         // What is being worked on may be a commit that the last push is to take along.
         let waiting = self.working || behind || !self.queue.is_empty() || self.attempts_wait();
@@ -59,9 +65,21 @@ impl Publisher {
                 return;
             }
             self.remote.hurry();
-        } else if self.remote.due(self.view.unpushed > 0, now) > now {
-            return;
         }
+        let hurried = self.stop.as_ref().map(|_| Step::Fetch);
+        match (self.remote.step(aim.is_some(), now).or(hurried), aim) {
+            (Some(Step::Push), Some(aim)) => {
+                if self.remote.take_push(now) {
+                    self.push(aim, ctx);
+                }
+            }
+            (Some(_), _) => self.fetch(ctx),
+            (None, _) => {}
+        }
+    }
+
+    fn fetch(&mut self, ctx: &mut Context<Self>) {
+        let Some((git, remote, branch)) = self.route.clone() else { return };
         self.round = Round::Child;
         let work = move |(): &mut ()| network::fetch(&git, &remote, &branch);
         effect(self, ctx, (), work, |actor, ctx, outcome| {
@@ -70,7 +88,7 @@ impl Publisher {
             match outcome {
                 Ok(((), Fetched::Branch)) => actor.round = Round::Fetched(true),
                 Ok(((), Fetched::NoBranch)) => actor.round = Round::Fetched(false),
-                Ok(((), Fetched::Failed(error))) => actor.unreachable(&error.to_string(), now),
+                Ok(((), Fetched::Failed(error))) => actor.unreachable(&error, now),
                 Err(panicked) => return actor.broken(&panicked, ctx),
             }
             actor.pump(ctx);
@@ -80,12 +98,12 @@ impl Publisher {
     pub(super) fn integrated(&mut self, result: Result<Integrated, WorkError>, now: Instant, ctx: &mut Context<Self>) {
         self.round = Round::Idle;
         match result {
-            Ok(Integrated::Ready(None)) => self.reached(now, false),
-            Ok(Integrated::Ready(Some((id, count)))) => {
-                if self.remote.take_push(now) {
-                    self.push(id, count, ctx);
-                } else {
-                    self.reached(now, false);
+            Ok(Integrated::Ready) => {
+                self.remote.fetched();
+                match self.view.aim {
+                    Some(aim) if self.remote.take_push(now) => self.push(aim, ctx),
+                    Some(_) => self.remote.waits(now),
+                    None => self.reached(now, false),
                 }
             }
             Ok(Integrated::Blocked(reason)) => {
@@ -94,14 +112,14 @@ impl Publisher {
                 }
             }
             Err(error @ WorkError::HeadElsewhere { .. }) => self.failed(&error),
-            Err(error) => self.unreachable(&error.to_string(), now),
+            Err(error) => self.unreachable(&error, now),
         }
     }
 
-    fn push(&mut self, id: ObjectId, count: u64, ctx: &mut Context<Self>) {
+    fn push(&mut self, aim: Aim, ctx: &mut Context<Self>) {
         let Some((git, remote, branch)) = self.route.clone() else { return };
         self.round = Round::Child;
-        let work = move |(): &mut ()| network::push(&git, &remote, &branch, id);
+        let work = move |(): &mut ()| network::push(&git, &remote, &branch, &aim);
         effect(self, ctx, (), work, move |actor, ctx, outcome| {
             let now = Instant::now();
             actor.round = Round::Idle;
@@ -109,14 +127,28 @@ impl Publisher {
                 Ok(((), Pushed::Done)) => {
                     actor.status.pushed(true);
                     actor.reached(now, true);
-                    actor.round = Round::Pushed(id, count);
+                    actor.round = Round::Pushed(aim.part);
                 }
                 Ok(((), Pushed::Overtaken(reason))) => actor.overtaken(&reason, now),
-                Ok(((), Pushed::Failed(error))) => actor.unreachable(&error.to_string(), now),
+                Ok(((), Pushed::Failed(error))) => {
+                    if matches!(error, GitError::TimedOut { .. }) {
+                        actor.remote.too_slow();
+                    }
+                    actor.unreachable(&error, now);
+                }
                 Err(panicked) => return actor.broken(&panicked, ctx),
             }
             actor.pump(ctx);
         });
+    }
+
+    /// A push is noted down. A stop goes on until all is pushed: the last push may have been a part.
+    pub(super) fn push_noted(&mut self) {
+        if self.view.aim.is_some()
+            && let Some(stop) = &mut self.stop
+        {
+            stop.pushed = false;
+        }
     }
 
     fn consolidate(&mut self, ctx: &mut Context<Self>) {
@@ -144,7 +176,9 @@ impl Publisher {
         }
     }
 
-    fn unreachable(&mut self, reason: &str, now: Instant) {
+    fn unreachable(&mut self, error: &dyn std::error::Error, now: Instant) {
+        let reason = error.to_string();
+        let reason = reason.as_str();
         self.status.pushed(false);
         if self.remote.failed(reason, now) {
             tracing::error!(reason, "degraded: the remote cannot be reached, commits stay local; it is tried again");
@@ -159,7 +193,7 @@ impl Publisher {
             stop.pushed = false;
         }
         if self.remote.overtaken(reason, now) {
-            tracing::error!(reason, "degraded: somebody else is always faster");
+            tracing::error!(reason, "degraded: somebody else is always faster; it is tried again");
         }
     }
 }

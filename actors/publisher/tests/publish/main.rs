@@ -9,9 +9,12 @@
 )]
 
 mod commits;
+mod faults;
+mod pushing;
 mod recovery;
 mod remotes;
 mod retries;
+mod speed;
 mod startup;
 mod work_tree;
 mod world;

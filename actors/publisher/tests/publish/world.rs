@@ -1,8 +1,10 @@
 //! A CLOUD with its remote, an archiver's hand that files commands, and a running publisher.
 
 use std::future::Future;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,23 @@ pub fn git(dir: &Path, args: &[&str]) -> String {
     let out = try_git(dir, args);
     assert!(out.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap().trim_end().to_owned()
+}
+
+/// Runs git with this standard input, and expects it to succeed.
+pub fn git_with_input(dir: &Path, args: &[&str], input: &[u8]) {
+    let mut child = command(dir, args).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    assert!(child.wait().unwrap().success(), "git {args:?}");
+}
+
+/// An executable shell script; returns where it is.
+pub fn script(dir: &Path, name: &str, body: &str) -> PathBuf {
+    let (at, new) = (dir.join(name), dir.join(format!("{name}.new")));
+    std::fs::write(&new, format!("#!/bin/sh\n{body}\n")).unwrap();
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Whoever runs it meanwhile sees the old one or the new one.
+    std::fs::rename(new, &at).unwrap();
+    at
 }
 
 pub fn write(dir: &Path, path: &str, content: &str) {
@@ -134,9 +153,14 @@ impl World {
 
     /// Files a command that succeeded, as the archiver does; returns what it would tell of it.
     pub fn file(&mut self, id: &str) -> Filed {
+        self.file_in("", id)
+    }
+
+    /// The same, in folders beneath the usual ones.
+    pub fn file_in(&mut self, folder: &str, id: &str) -> Filed {
         let artifacts: Vec<String> =
             ["results/ID.json", "results/ID.integrity.json", "diffs/ID.patch", "archive/ID.json"]
-                .map(|path| path.replace("ID", id))
+                .map(|path| path.replace("ID", &format!("{folder}{id}")))
                 .to_vec();
         for path in &artifacts {
             write(&self.cloud, path, &format!("{path}\n"));

@@ -1,0 +1,128 @@
+//! What a crash left in the repository: locks that nobody holds, and files that nobody will finish.
+//!
+//! Only to be looked for at the start, under the instance lock. A lock that appears later belongs to somebody.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a lock that was found at the start may still be somebody's: so long it is waited for.
+const LOCK_GRACE: Duration = Duration::from_secs(1);
+
+/// How often it is looked at meanwhile.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// How long nobody wrote to a pack in the making before it counts as abandoned: a person may be fetching.
+const PACK_GRACE: Duration = Duration::from_secs(600);
+
+/// How many entries beneath `refs/` are looked at.
+const MAX_REFS: usize = 100_000;
+
+/// Removes the locks that a crash left. All are found first: one that comes up while they are waited for is not meant.
+pub(crate) fn remove_locks(repo: &gix::Repository) {
+    let (git_dir, common) = (repo.git_dir(), repo.common_dir());
+    let mut locks = vec![git_dir.join("index.lock"), git_dir.join("HEAD.lock")];
+    locks.extend(["packed-refs.lock", "config.lock", "shallow.lock"].map(|name| common.join(name)));
+    locks.extend(ref_locks(&common.join("refs")));
+    locks.retain(|lock| lock.symlink_metadata().is_ok());
+    let deadline = Instant::now() + LOCK_GRACE;
+    for lock in locks {
+        while lock.symlink_metadata().is_ok() && Instant::now() < deadline {
+            std::thread::sleep(LOCK_POLL);
+        }
+        if lock.symlink_metadata().is_ok() {
+            match fs::remove_file(&lock) {
+                Ok(()) => tracing::warn!(lock = %lock.display(), "removed a lock that a crash left"),
+                Err(error) => tracing::error!(lock = %lock.display(), %error, "a stale lock cannot be removed"),
+            }
+        }
+    }
+}
+
+/// Every `*.lock` beneath a folder of references: no reference may be called so.
+fn ref_locks(refs: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut locks, mut seen) = (vec![refs.to_owned()], Vec::new(), 0);
+    while let Some(folder) = folders.pop() {
+        // What cannot be listed holds nothing up: whoever needs it will say so.
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            seen += 1;
+            if seen > MAX_REFS {
+                return locks;
+            }
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if entry.path().extension().is_some_and(|extension| extension == "lock") {
+                locks.push(entry.path());
+            }
+        }
+    }
+    locks
+}
+
+/// Removes packs in the making: our own at once, for only one bridge runs; git's when nobody wrote to them for long.
+pub(crate) fn remove_unfinished_packs(repo: &gix::Repository, now: SystemTime) {
+    let folder = repo.objects.store_ref().path().join("pack");
+    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let idle = || {
+            let written = entry.metadata().and_then(|meta| meta.modified()).ok();
+            written.and_then(|at| now.duration_since(at).ok()).is_some_and(|idle| idle > PACK_GRACE)
+        };
+        let ours = name.starts_with("tmp_bridge_");
+        let theirs = ["tmp_pack_", "tmp_idx_", "tmp_rev_", ".tmp-"].iter().any(|start| name.starts_with(start));
+        if ours || (theirs && idle()) {
+            match fs::remove_file(entry.path()) {
+                Ok(()) => tracing::info!(%name, "removed a pack that a crash left unfinished"),
+                Err(error) => tracing::warn!(%name, %error, "an unfinished pack cannot be removed"),
+            }
+        }
+    }
+}
+
+/// Says what of a person's is half done. It is theirs to finish or to abort: the bridge itself rebases without any state
+/// on disk, and commits on top of the branch whatever else is under way.
+pub(crate) fn tell_of_operations(repo: &gix::Repository) {
+    for left in ["rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "BISECT_LOG"] {
+        if repo.git_dir().join(left).exists() {
+            tracing::warn!(left, "an operation of somebody's is half done in this work tree; `git status` tells which");
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_are_found_at_any_depth_and_through_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let refs = dir.path().join("refs");
+        fs::create_dir_all(refs.join("heads/deep/er")).unwrap();
+        fs::create_dir_all(dir.path().join("elsewhere")).unwrap();
+        for name in ["refs/heads/main", "refs/heads/main.lock", "refs/heads/deep/er/x.lock", "elsewhere/y.lock"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink("../elsewhere", refs.join("link")).unwrap();
+        let mut found = ref_locks(&refs);
+        found.sort();
+        assert_eq!(found, [refs.join("heads/deep/er/x.lock"), refs.join("heads/main.lock")]);
+    }
+
+    #[test]
+    fn a_pack_that_somebody_may_be_writing_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = gix::init(dir.path()).unwrap();
+        let folder = repo.objects.store_ref().path().join("pack");
+        let names = ["tmp_bridge_pack-1.pack", "tmp_pack_abc", ".tmp-1-pack-2.idx", "pack-3.pack"];
+        names.iter().for_each(|name| fs::write(folder.join(name), "").unwrap());
+        let left = || names.map(|name| folder.join(name).exists());
+        let now = SystemTime::now();
+        remove_unfinished_packs(&repo, now);
+        assert_eq!(left(), [false, true, true, true]);
+        remove_unfinished_packs(&repo, now + PACK_GRACE + Duration::from_secs(60));
+        assert_eq!(left(), [false, false, false, true]);
+    }
+}
