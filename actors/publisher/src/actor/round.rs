@@ -14,6 +14,7 @@ use crate::git::GitError;
 use crate::integrate::Integrated;
 use crate::network::{self, Aim, Fetched, Pushed};
 use crate::remote::Step;
+use crate::status::Push;
 
 /// Packs after which a quiet moment is used to consolidate them.
 const PACKS_MAX: usize = 50;
@@ -103,7 +104,12 @@ impl Publisher {
                 match self.view.aim {
                     Some(aim) if self.remote.take_push(now) => self.push(aim, ctx),
                     Some(_) => self.remote.waits(now),
-                    None => self.reached(now, false),
+                    None => {
+                        // Whoever it was that pushed them, the remote has them all.
+                        self.times.pushing(0);
+                        self.times.pushed(now, &self.status);
+                        self.reached(now, false);
+                    }
                 }
             }
             Ok(Integrated::Blocked(reason)) => {
@@ -119,13 +125,15 @@ impl Publisher {
     fn push(&mut self, aim: Aim, ctx: &mut Context<Self>) {
         let Some((git, remote, branch)) = self.route.clone() else { return };
         self.round = Round::Child;
+        self.times.pushing(aim.part.left);
         let work = move |(): &mut ()| network::push(&git, &remote, &branch, &aim);
         effect(self, ctx, (), work, move |actor, ctx, outcome| {
             let now = Instant::now();
             actor.round = Round::Idle;
             match outcome {
                 Ok(((), Pushed::Done)) => {
-                    actor.status.pushed(true);
+                    actor.status.pushed(Push::Ok);
+                    actor.times.pushed(now, &actor.status);
                     actor.reached(now, true);
                     actor.round = Round::Pushed(aim.part);
                 }
@@ -179,7 +187,10 @@ impl Publisher {
     fn unreachable(&mut self, error: &dyn std::error::Error, now: Instant) {
         let reason = error.to_string();
         let reason = reason.as_str();
-        self.status.pushed(false);
+        // A look at the remote while there is nothing to push is no push.
+        if self.view.unpushed > 0 {
+            self.status.pushed(Push::Failed);
+        }
         if self.remote.failed(reason, now) {
             tracing::error!(reason, "degraded: the remote cannot be reached, commits stay local; it is tried again");
         } else {
@@ -188,6 +199,7 @@ impl Publisher {
     }
 
     fn overtaken(&mut self, reason: &str, now: Instant) {
+        self.status.pushed(Push::Overtaken);
         // A stop has one round only; being overtaken does not use it up.
         if let Some(stop) = &mut self.stop {
             stop.pushed = false;
