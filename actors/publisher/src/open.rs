@@ -17,6 +17,7 @@ use crate::git::{Git, check_version};
 use crate::objects::Store;
 use crate::refs;
 use crate::retry_index::RetryIndex;
+use crate::rollover::Rolling;
 use crate::tree::SafeTree;
 
 /// Memory for objects that are read again and again.
@@ -150,6 +151,7 @@ impl Core {
             checkout_pending: false,
             seen: BTreeMap::new(),
             retries: RetryIndex::default(),
+            rolling: Rolling::default(),
         };
         core.load(head)?;
         core.open_indexed(now)?;

@@ -12,6 +12,7 @@ mod commits;
 mod recovery;
 mod remotes;
 mod retries;
+mod rolling;
 mod startup;
 mod work_tree;
 mod world;
