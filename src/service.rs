@@ -135,6 +135,7 @@ impl Setup {
             fetch_every: Duration::from_secs(publish.fetch_secs),
             attempts: publish.attempts,
             max_pushes_per_minute: publish.max_pushes_per_minute,
+            window: usize::try_from(publish.window).unwrap_or(usize::MAX),
             author_name: publish.author_name.clone(),
             author_email: publish.author_email.clone(),
             ..PublisherConfig::new(&self.cloud)

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Commands that lie flat in a folder before the older ones move to a segment.
+pub const WINDOW: usize = 256;
 /// Commits that go into one group, that is one pack and one move of the branch.
 pub const GROUP_MAX: usize = 256;
 /// Filed commands that wait in memory; beyond that they are found again on disk.
@@ -30,6 +32,8 @@ pub struct PublisherConfig {
     /// Pushes a minute: `Some(0)` is unlimited, `None` is [`GITHUB_PUSHES_PER_MINUTE`] for a remote at github.com and
     /// unlimited for any other.
     pub max_pushes_per_minute: Option<u32>,
+    /// The most commands whose artifacts lie flat in their folders, and the most in one segment; 0 counts as 1.
+    pub window: usize,
     /// Author and committer of the bridge's commits.
     pub author_name: String,
     /// Their mail address.
@@ -52,6 +56,7 @@ impl PublisherConfig {
             fetch_every: Duration::from_secs(5),
             attempts: 6,
             max_pushes_per_minute: None,
+            window: WINDOW,
             author_name: "ghost-bridge".to_owned(),
             author_email: "ghost-bridge@localhost".to_owned(),
             git_time_limit: GIT_TIME_LIMIT,

@@ -23,6 +23,7 @@ use crate::pending::Pending;
 use crate::recovery::Recovery;
 use crate::refs;
 use crate::retry_index::RetryIndex;
+use crate::rollover::Rolling;
 use crate::safe_path::SafePath;
 use crate::tree::{FILE, Leaf, SafeTree};
 
@@ -74,6 +75,7 @@ pub struct Core {
     /// What `summaries/` and `context/` held when they were last looked at.
     pub(crate) seen: BTreeMap<String, (u64, i128, u64)>,
     pub(crate) retries: RetryIndex,
+    pub(crate) rolling: Rolling,
 }
 
 impl Core {
@@ -139,6 +141,7 @@ impl Core {
     pub(crate) fn load_tree(&mut self, head: Option<ObjectId>) -> Result<(), WorkError> {
         self.loaded = false;
         self.store.discard();
+        self.rolling.reset();
         let tree = head.map(|id| self.tree_of(id)).transpose()?;
         self.tree = SafeTree::open(tree, &self.store)?;
         self.head = head;
@@ -203,11 +206,15 @@ impl Core {
                 if let Some(to) = &item.log_rolled_to
                     && self.get(to)?.is_none()
                 {
-                    tip = self.roll(to, tip, now)?;
+                    tip = self.roll_log(to, tip, now)?;
                     made += 1;
                 }
                 tip = Some(self.one(item, tip, now)?);
                 made += 1;
+                if let Some(rolled) = self.roll_over(tip, now)? {
+                    tip = Some(rolled);
+                    made += 1;
+                }
                 settled.committed += 1;
             }
             settled.items += 1;
@@ -256,21 +263,26 @@ impl Core {
         parent: Option<ObjectId>,
         now: DateTime<Utc>,
     ) -> Result<ObjectId, WorkError> {
+        let mut there = Vec::with_capacity(item.artifacts.len());
         for path in &item.artifacts {
-            self.add_artifact(path, item.named)?;
+            if self.add_artifact(path, item.named)? {
+                there.push(path.clone());
+            }
         }
+        self.lies_flat(item, there, now);
         self.log.extend_from_slice(item.audit_line.as_bytes());
         self.last_hash = Link::of(item.audit_line.as_bytes()).map(|link| link.hash);
         self.put_log()?;
         self.seal(parent, &item.subject, now)
     }
 
-    fn add_artifact(&mut self, path: &str, named: bool) -> Result<(), WorkError> {
+    /// Puts an artifact into the tree; tells whether it is there.
+    fn add_artifact(&mut self, path: &str, named: bool) -> Result<bool, WorkError> {
         let safe = match SafePath::parse(path) {
             Ok(safe) => safe,
             Err(error) => {
                 tracing::error!(%error, "left out of its commit");
-                return Ok(());
+                return Ok(false);
             }
         };
         let bytes = match self.root.read(Path::new(path), MAX_BLOB_BYTES) {
@@ -279,17 +291,17 @@ impl Core {
                 if named {
                     tracing::warn!(path, "artifact is gone, its commit is made without it");
                 }
-                return Ok(());
+                return Ok(false);
             }
             Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
                 tracing::error!(path, %error, "artifact is too large to be committed");
-                return Ok(());
+                return Ok(false);
             }
             Err(error) => return Err(WorkError::io(self.root.path().join(path), error)),
         };
         let id = self.store.blob(None, bytes)?;
         self.tree.put(&safe, Leaf { mode: FILE, id }, &self.store)?;
-        Ok(())
+        Ok(true)
     }
 
     fn put_log(&mut self) -> Result<(), WorkError> {
@@ -308,7 +320,7 @@ impl Core {
     }
 
     /// The commit that moves the whole log to another path and leaves none.
-    pub(crate) fn roll(
+    pub(crate) fn roll_log(
         &mut self,
         to: &str,
         parent: Option<ObjectId>,
@@ -319,7 +331,9 @@ impl Core {
         self.put(LOG_PATH, None)?;
         let count = audit::lines(&self.log).count();
         self.log.clear();
-        self.seal(parent, &format!("bridge: roll over {count} commands"), now).map(Some)
+        let commit = self.seal(parent, &format!("bridge: roll over {count} commands"), now)?;
+        self.tree.fold("logs");
+        Ok(Some(commit))
     }
 
     /// The tree as it is now, as a commit on top of `parent`.
@@ -344,6 +358,7 @@ impl Core {
         supervision::crash_point!("publisher.moved");
         self.head = Some(tip);
         self.ahead.grow(tip, made);
+        self.move_on_disk();
         Ok(())
     }
 }

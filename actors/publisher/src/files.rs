@@ -12,6 +12,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+mod folders;
+
+pub use self::folders::{Moved, move_to_free};
+
 /// A temporary file's name starts so: hidden, and known as ours.
 pub(crate) const TEMPORARY_PREFIX: &str = ".ghost-bridge-";
 

@@ -19,6 +19,7 @@ use crate::leftovers;
 use crate::objects::Store;
 use crate::refs;
 use crate::retry_index::RetryIndex;
+use crate::rollover::Rolling;
 use crate::tree::SafeTree;
 
 /// Memory for objects that are read again and again.
@@ -117,6 +118,7 @@ impl Core {
             checkout_pending: false,
             seen: BTreeMap::new(),
             retries: RetryIndex::default(),
+            rolling: Rolling::default(),
         };
         core.load(head)?;
         core.open_indexed(now)?;

@@ -112,10 +112,16 @@ impl Task {
             Self::Recover(afresh) => Done::Recovered(core.recover_from_disk(afresh, now)),
             Self::Integrate(exists) => Done::Integrated(core.integrate(exists, now)),
             Self::Pushed(part) => Done::Pushed(core.pushed(&part, now)),
-            Self::Scan => Done::Scanned(core.scan(now).and_then(|_| core.remote_kind())),
+            Self::Scan => Done::Scanned(scan(core, now)),
             Self::Index => Done::Indexed(core.refresh_index(now)),
         }
     }
+}
+
+fn scan(core: &mut Core, now: DateTime<Utc>) -> Result<Option<RemoteKind>, WorkError> {
+    core.tidy(now)?;
+    core.scan(now)?;
+    core.remote_kind()
 }
 
 /// When the index is due: soon after the last commit, and in any case before it lags too long.

@@ -14,6 +14,7 @@ mod pushing;
 mod recovery;
 mod remotes;
 mod retries;
+mod rolling;
 mod speed;
 mod startup;
 mod work_tree;
