@@ -195,6 +195,11 @@ impl Publisher {
         if view.index_lags {
             self.index.moved(Instant::now());
         }
+        if view.index_unproved {
+            self.index.unproved(Instant::now())
+        } else {
+            self.index.proved()
+        }
         self.view = view;
         self.took(done, ctx);
         self.pump(ctx);
@@ -227,7 +232,7 @@ impl Publisher {
             Done::Pushed(Err(error)) => tracing::warn!(%error, "a push could not be noted down"),
             Done::Scanned(result) => self.scanned(result),
             Done::Indexed(Err(error)) => {
-                tracing::info!(%error, "the index is brought in line later");
+                tracing::debug!(%error, "the index is brought in line later");
                 if self.stop.is_some() { self.index.done() } else { self.index.held(now) }
             }
         }
@@ -292,6 +297,7 @@ impl Publisher {
         self.status.set_unpushed(self.view.unpushed);
         self.status.set_queued(self.queue.len() as u64);
         self.status.set_retries(self.view.retries);
+        self.status.set_index_held(self.view.index_held);
         let reason = self.trouble.clone().or_else(|| self.remote.trouble().map(Trouble::reason).map(str::to_owned));
         self.status.set_degraded(reason);
     }

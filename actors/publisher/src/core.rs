@@ -17,6 +17,7 @@ use crate::config::PublisherConfig;
 use crate::error::WorkError;
 use crate::files::Root;
 use crate::git::Git;
+use crate::index::Keeper;
 use crate::objects::{MAX_BLOB_BYTES, Store};
 use crate::pending::Pending;
 use crate::recovery::Recovery;
@@ -30,6 +31,9 @@ pub(crate) const LOG_PATH: &str = "logs/bridge.log";
 
 /// How many recovered lines are remembered at least, to know them again when their message comes late.
 const REMEMBERED: usize = 100_000;
+
+/// How often a batch is put on a branch that somebody else keeps moving, before that counts as trouble.
+const MOVED_TRIES: usize = 5;
 
 /// How much of a batch is done with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +70,7 @@ pub struct Core {
     /// What `summaries/` and `context/` held when they were last looked at.
     pub(crate) seen: BTreeMap<String, (u64, i128, u64)>,
     pub(crate) retries: RetryIndex,
+    pub(crate) index: Keeper,
 }
 
 impl Core {
@@ -169,6 +174,18 @@ impl Core {
     /// # Errors
     /// When nothing of the batch was committed.
     pub fn commit(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
+        let mut done = self.commit_batch(batch, now);
+        for _ in 1..MOVED_TRIES {
+            // Somebody commits by hand at the same time: the batch goes on top.
+            if !matches!(done, Err(WorkError::Reference { .. })) {
+                break;
+            }
+            done = self.commit_batch(batch, now);
+        }
+        done
+    }
+
+    fn commit_batch(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
         self.sync_head()?;
         if self.recovery.is_some() {
             return Ok(Settled::default());
@@ -273,8 +290,8 @@ impl Core {
                 return Ok(());
             }
         };
-        let bytes = match self.root.read(Path::new(path), MAX_BLOB_BYTES) {
-            Ok(Some(bytes)) => bytes,
+        let (bytes, stat) = match self.root.read_with_stat(Path::new(path), MAX_BLOB_BYTES) {
+            Ok(Some(read)) => read,
             Ok(None) => {
                 if named {
                     tracing::warn!(path, "artifact is gone, its commit is made without it");
@@ -288,6 +305,7 @@ impl Core {
             Err(error) => return Err(WorkError::io(self.root.path().join(path), error)),
         };
         let id = self.store.blob(None, bytes)?;
+        self.index.read(path, id, &stat);
         self.tree.put(&safe, Leaf { mode: FILE, id }, &self.store)?;
         Ok(())
     }
@@ -340,10 +358,19 @@ impl Core {
         self.store.flush()?;
         supervision::crash_point!("publisher.packed");
         let why = format!("bridge: {made} commits");
-        refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), &why)?;
+        self.move_branch(tip, &why, now)?;
+        self.unpushed += made;
+        Ok(())
+    }
+
+    /// Moves the branch to a commit that is durable, and the index with it.
+    pub(crate) fn move_branch(&mut self, tip: ObjectId, why: &str, now: DateTime<Utc>) -> Result<(), WorkError> {
+        let written = self.hold_index(tip);
+        supervision::crash_point!("publisher.held");
+        refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), why)?;
         supervision::crash_point!("publisher.moved");
         self.head = Some(tip);
-        self.unpushed += made;
+        self.follow_with_index(written, tip, now);
         Ok(())
     }
 

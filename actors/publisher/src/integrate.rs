@@ -138,7 +138,7 @@ impl Core {
         }
         self.store.flush()?;
         let why = format!("bridge: rebase onto {}", upstream.to_hex_with_len(10));
-        refs::swap(self.store.repo(), &self.branch, self.head, tip, &committer, &why)?;
+        self.move_branch(tip, &why, now)?;
         // The log in memory stays: where both sides have one, ours is the truth.
         self.load(Some(tip))?;
         Ok(())

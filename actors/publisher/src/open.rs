@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::error::{OpenError, WorkError};
 use crate::files::Root;
 use crate::git::{Git, check_version};
+use crate::index::Keeper;
 use crate::objects::Store;
 use crate::refs;
 use crate::retry_index::RetryIndex;
@@ -150,6 +151,7 @@ impl Core {
             checkout_pending: false,
             seen: BTreeMap::new(),
             retries: RetryIndex::default(),
+            index: Keeper::default(),
         };
         core.load(head)?;
         core.open_indexed(now)?;

@@ -9,6 +9,7 @@
 )]
 
 mod commits;
+mod lockstep;
 mod recovery;
 mod remotes;
 mod retries;
