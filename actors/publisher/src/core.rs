@@ -71,6 +71,12 @@ pub struct Core {
     pub(crate) seen: BTreeMap<String, (u64, i128, u64)>,
     pub(crate) retries: RetryIndex,
     pub(crate) index: Keeper,
+    /// The tree whose artifacts somebody's commit may have dropped: they are put back before anything is committed.
+    pub(crate) keep: Option<ObjectId>,
+    /// Whether somebody moved the branch since it was last known to contain what was pushed.
+    pub(crate) foreign: bool,
+    /// Whether the branch lacks what was pushed.
+    pub(crate) behind: bool,
 }
 
 impl Core {
@@ -84,17 +90,6 @@ impl Core {
     #[must_use]
     pub fn is_recovering(&self) -> bool {
         self.recovery.is_some()
-    }
-
-    /// Packs that were written since they were last consolidated.
-    #[must_use]
-    pub fn packs(&self) -> usize {
-        self.store.packs_written()
-    }
-
-    /// The packs written so far are being consolidated.
-    pub fn packs_consolidated(&mut self) {
-        self.store.packs_consolidated();
     }
 
     /// The branch's short name.
@@ -116,12 +111,9 @@ impl Core {
         }
         let head = refs::read(self.store.repo(), &self.branch)?;
         if !self.loaded || head != self.head {
+            let before = self.head;
             self.load(head)?;
-            let committed = self.committed_log()?;
-            if committed != self.log {
-                tracing::warn!(branch = self.branch, "somebody else changed the log that is committed");
-                self.start_recovery()?;
-            }
+            self.look_after(before)?;
         }
         Ok(())
     }
@@ -187,6 +179,7 @@ impl Core {
 
     fn commit_batch(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
         self.sync_head()?;
+        self.put_back(now)?;
         if self.recovery.is_some() {
             return Ok(Settled::default());
         }
@@ -370,6 +363,7 @@ impl Core {
         refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), why)?;
         supervision::crash_point!("publisher.moved");
         self.head = Some(tip);
+        self.store.named();
         self.follow_with_index(written, tip, now);
         Ok(())
     }

@@ -130,6 +130,7 @@ impl Core {
         let branch = branch_of(&repo, &cloud)?;
         if first {
             remove_stale_locks(&repo, &branch, &config.remote);
+            crate::housekeeping::sweep(repo.objects.store_ref().path());
         }
         let head = refs::read(&repo, &branch)?;
         let mut core = Self {
@@ -152,12 +153,20 @@ impl Core {
             seen: BTreeMap::new(),
             retries: RetryIndex::default(),
             index: Keeper::default(),
+            keep: None,
+            foreign: true,
+            behind: false,
         };
         core.load(head)?;
+        let left = refs::read(core.store.repo(), refs::INDEXED)?;
+        core.open_kept(left, now)?;
         core.open_indexed(now)?;
         core.open_base(now)?;
         core.open_retries(now);
-        core.start_recovery()?;
+        core.behind = core.lacks_pushed()?;
+        if !core.behind {
+            core.start_recovery()?;
+        }
         Ok(core)
     }
 }

@@ -9,6 +9,7 @@ use gix::ObjectId;
 
 use crate::core::{Core, Settled};
 use crate::error::WorkError;
+use crate::housekeeping::Clutter;
 use crate::index::PROOF;
 use crate::integrate::Integrated;
 use crate::network::RemoteKind;
@@ -79,8 +80,8 @@ pub struct View {
     pub index_unproved: bool,
     /// Whether somebody keeps it from following.
     pub index_held: bool,
-    /// Packs that were written since packs were last consolidated.
-    pub packs: usize,
+    /// What lies in the object database.
+    pub clutter: Clutter,
     /// Commands in the retries index.
     pub retries: u64,
     /// Whether the retries index on disk or on the branch is behind.
@@ -97,7 +98,7 @@ impl View {
             index_lags: core.index_lags(),
             index_unproved: core.index_is_unproved(),
             index_held: core.index_is_held(),
-            packs: core.packs(),
+            clutter: core.clutter(),
             retries: core.retries_pending() as u64,
             retries_lag: core.retries_lag(),
         }

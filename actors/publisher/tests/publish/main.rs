@@ -10,6 +10,7 @@
 
 mod commits;
 mod lockstep;
+mod persons;
 mod recovery;
 mod remotes;
 mod retries;
