@@ -51,6 +51,7 @@ pub struct Publisher {
     times: Times,
     index: IndexClock,
     scan_at: Option<Instant>,
+    tidy_at: Option<Instant>,
     retry_at: Option<Instant>,
     trouble: Option<String>,
     stop: Option<Stopping>,
@@ -86,6 +87,7 @@ impl Publisher {
             times: Times::default(),
             index: IndexClock::default(),
             scan_at: None,
+            tidy_at: None,
             retry_at: None,
             trouble: None,
             stop: None,
@@ -200,6 +202,11 @@ impl Publisher {
         if view.index_lags {
             self.index.moved(Instant::now());
         }
+        if view.index_unproved {
+            self.index.unproved(Instant::now())
+        } else {
+            self.index.proved()
+        }
         self.view = view;
         self.took(done, ctx);
         self.pump(ctx);
@@ -243,7 +250,7 @@ impl Publisher {
             Done::Indexed(Ok(())) => {}
             Done::Scanned(result) => self.scanned(result),
             Done::Indexed(Err(error)) => {
-                tracing::info!(%error, "the index is brought in line later");
+                tracing::debug!(%error, "the index is brought in line later");
                 if self.stop.is_some() { self.index.done() } else { self.index.held(now) }
             }
         }
@@ -311,6 +318,7 @@ impl Publisher {
         self.status.set_unpushed(self.view.unpushed);
         self.status.set_queued(self.queue.len() as u64);
         self.status.set_retries(self.view.retries);
+        self.status.set_index_held(self.view.index_held);
         let reason = self.trouble.clone().or_else(|| self.remote.trouble().map(Trouble::reason).map(str::to_owned));
         self.status.set_degraded(reason);
     }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::index::fold::FOLD_FROM;
+
 /// Commands that lie flat in a folder before the older ones move to a segment.
 pub const WINDOW: usize = 256;
 /// Commits that go into one group, that is one pack and one move of the branch.
@@ -44,6 +46,8 @@ pub struct PublisherConfig {
     pub backoff_base: Duration,
     /// The longest delay between two tries.
     pub backoff_cap: Duration,
+    /// Rolled-over artifacts in git's index from which on each year of them is held as one entry.
+    pub fold_from: usize,
 }
 
 impl PublisherConfig {
@@ -62,6 +66,7 @@ impl PublisherConfig {
             git_time_limit: GIT_TIME_LIMIT,
             backoff_base: BACKOFF_BASE,
             backoff_cap: BACKOFF_CAP,
+            fold_from: FOLD_FROM,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::config::PublisherConfig;
 use crate::error::WorkError;
 use crate::files::Root;
 use crate::git::Git;
+use crate::index::Keeper;
 use crate::objects::{MAX_BLOB_BYTES, Store};
 use crate::pending::Pending;
 use crate::recovery::Recovery;
@@ -32,6 +33,9 @@ pub(crate) const LOG_PATH: &str = "logs/bridge.log";
 
 /// How many recovered lines are remembered at least, to know them again when their message comes late.
 const REMEMBERED: usize = 100_000;
+
+/// How often a batch is put on a branch that somebody else keeps moving, before that counts as trouble.
+const MOVED_TRIES: usize = 5;
 
 /// How much of a batch is done with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +80,13 @@ pub struct Core {
     pub(crate) seen: BTreeMap<String, (u64, i128, u64)>,
     pub(crate) retries: RetryIndex,
     pub(crate) rolling: Rolling,
+    pub(crate) index: Keeper,
+    /// The tree whose artifacts somebody's commit may have dropped: they are put back before anything is committed.
+    pub(crate) keep: Option<ObjectId>,
+    /// Whether somebody moved the branch since it was last known to contain what was pushed.
+    pub(crate) foreign: bool,
+    /// Whether the branch lacks what was pushed.
+    pub(crate) behind: bool,
 }
 
 impl Core {
@@ -89,17 +100,6 @@ impl Core {
     #[must_use]
     pub fn is_recovering(&self) -> bool {
         self.recovery.is_some()
-    }
-
-    /// Packs that were written since they were last consolidated.
-    #[must_use]
-    pub fn packs(&self) -> usize {
-        self.store.packs_written()
-    }
-
-    /// The packs written so far are being consolidated.
-    pub fn packs_consolidated(&mut self) {
-        self.store.packs_consolidated();
     }
 
     /// The branch's short name.
@@ -121,12 +121,9 @@ impl Core {
         }
         let head = refs::read(self.store.repo(), &self.branch)?;
         if !self.loaded || head != self.head {
+            let before = self.head;
             self.load(head)?;
-            let committed = self.committed_log()?;
-            if committed != self.log {
-                tracing::warn!(branch = self.branch, "somebody else changed the log that is committed");
-                self.start_recovery()?;
-            }
+            self.look_after(before)?;
         }
         Ok(())
     }
@@ -172,7 +169,20 @@ impl Core {
     /// When nothing of the batch was committed.
     pub fn commit(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
         supervision::fault_point!("publisher.effect", Err(WorkError::object("commit", "a test said so")));
+        let mut done = self.commit_batch(batch, now);
+        for _ in 1..MOVED_TRIES {
+            // Somebody commits by hand at the same time: the batch goes on top.
+            if !matches!(done, Err(WorkError::Reference { .. })) {
+                break;
+            }
+            done = self.commit_batch(batch, now);
+        }
+        done
+    }
+
+    fn commit_batch(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
         self.sync_head()?;
+        self.put_back(now)?;
         if self.recovery.is_some() {
             return Ok(Settled::default());
         }
@@ -285,8 +295,8 @@ impl Core {
                 return Ok(false);
             }
         };
-        let bytes = match self.root.read(Path::new(path), MAX_BLOB_BYTES) {
-            Ok(Some(bytes)) => bytes,
+        let (bytes, stat) = match self.root.read_with_stat(Path::new(path), MAX_BLOB_BYTES) {
+            Ok(Some(read)) => read,
             Ok(None) => {
                 if named {
                     tracing::warn!(path, "artifact is gone, its commit is made without it");
@@ -300,6 +310,7 @@ impl Core {
             Err(error) => return Err(WorkError::io(self.root.path().join(path), error)),
         };
         let id = self.store.blob(None, bytes)?;
+        self.index.read(path, id, &stat);
         self.tree.put(&safe, Leaf { mode: FILE, id }, &self.store)?;
         Ok(true)
     }
@@ -354,11 +365,21 @@ impl Core {
         self.store.flush()?;
         supervision::crash_point!("publisher.packed");
         let why = format!("bridge: {made} commits");
-        refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), &why)?;
-        supervision::crash_point!("publisher.moved");
-        self.head = Some(tip);
+        self.move_branch(tip, &why, now)?;
         self.ahead.grow(tip, made);
         self.move_on_disk();
+        Ok(())
+    }
+
+    /// Moves the branch to a commit that is durable, and the index with it.
+    pub(crate) fn move_branch(&mut self, tip: ObjectId, why: &str, now: DateTime<Utc>) -> Result<(), WorkError> {
+        let written = self.hold_index(tip);
+        supervision::crash_point!("publisher.held");
+        refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), why)?;
+        supervision::crash_point!("publisher.moved");
+        self.head = Some(tip);
+        self.store.named();
+        self.follow_with_index(written, tip, now);
         Ok(())
     }
 }

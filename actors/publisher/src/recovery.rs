@@ -103,6 +103,7 @@ impl Core {
     /// When none was made; the recovery begins anew then.
     pub fn recover(&mut self, now: DateTime<Utc>) -> Result<u64, WorkError> {
         self.sync_head()?;
+        self.put_back(now)?;
         let Some(mut recovery) = self.recovery.take() else { return Ok(0) };
         match self.recover_some(&mut recovery, now) {
             Ok((lines, done)) => {

@@ -45,6 +45,7 @@ pub struct PublisherStatus {
     committed: AtomicU64,
     queued: AtomicU64,
     retries: AtomicU64,
+    index_held: AtomicBool,
     ready: AtomicBool,
 }
 
@@ -112,6 +113,13 @@ impl PublisherStatus {
         self.retries.load(Ordering::Relaxed)
     }
 
+    /// Whether something keeps git's index from following the branch: somebody else's lock, or an index that cannot be
+    /// read. Commits go on meanwhile.
+    #[must_use]
+    pub fn index_is_held(&self) -> bool {
+        self.index_held.load(Ordering::Relaxed)
+    }
+
     /// Whether the repository is open and what an earlier run left is committed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -128,6 +136,10 @@ impl PublisherStatus {
 
     pub(crate) fn set_retries(&self, count: u64) {
         self.retries.store(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_index_held(&self, held: bool) {
+        self.index_held.store(held, Ordering::Relaxed);
     }
 
     pub(crate) fn set_ready(&self) {

@@ -10,6 +10,8 @@
 
 mod commits;
 mod faults;
+mod lockstep;
+mod persons;
 mod pushing;
 mod recovery;
 mod remotes;
