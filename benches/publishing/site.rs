@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(1);
 /// From so many commands of history on, the artifacts of old segments are in the branch alone: five files a command.
 const SPARSE_FROM: u64 = 200_000;
 /// What `init` would have put there.
-const IGNORED: &str = "commands/\nwork/\n.bridge.lock\nmeta/journal/\nmeta/ledger.index\n";
+const IGNORED: &str = "commands/\nwork/\n.bridge.lock\nmeta/journal/\n";
 
 /// A CLOUD and its remote; gone with it.
 pub struct Site {
