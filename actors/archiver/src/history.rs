@@ -1,6 +1,8 @@
 //! Reading the audit log back: the segments under `logs/<yyyy>/<mm>/<dd>/<nnnn>/` in the order of their paths, then
 //! `logs/bridge.log`. Never changes anything.
 
+use std::thread::Builder;
+
 use cap_fs_ext::DirExt as _;
 use cap_std::fs::Dir;
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -92,13 +94,18 @@ fn read_logs(logs: &Dir, paths: &[String]) -> Result<Vec<Vec<Option<AuditLine>>>
     }
     std::thread::scope(|scope| {
         let read = |paths: &[String]| paths.iter().map(|path| lines(logs, path)).collect::<Result<Vec<_>, _>>();
-        let shares: Vec<_> = paths.chunks(share).map(|paths| scope.spawn(move || read(paths))).collect();
-        let mut read = Vec::with_capacity(paths.len());
-        for share in shares {
-            // A panic goes on where it would have been without threads.
-            read.extend(share.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        let begin = |paths| (paths, Builder::new().spawn_scoped(scope, move || read(paths)));
+        let shares: Vec<_> = paths.chunks(share).map(begin).collect();
+        let mut found = Vec::with_capacity(paths.len());
+        for (paths, thread) in shares {
+            found.extend(match thread {
+                // A panic goes on where it would have been without threads.
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+                // No thread is to be had: then it takes a little longer.
+                Err(_) => read(paths)?,
+            });
         }
-        Ok(read)
+        Ok(found)
     })
 }
 
