@@ -11,6 +11,7 @@ mod git;
 mod http;
 mod instance;
 mod layout;
+mod memory;
 mod metrics;
 mod observed;
 mod secrets;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     // SAFETY: the first statement of the program; nothing before it starts a thread.
     let taken = unsafe { secrets::take() };
     secrets::forbid_core_dumps();
+    memory::share_one_heap();
     // A panic has printed its own message already; what is left is the status that tells a supervisor of a bug.
     match std::panic::catch_unwind(|| cli::main(taken)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
