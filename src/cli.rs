@@ -10,6 +10,7 @@ use crate::exit::{Failure, one_line, print};
 use crate::secrets::{Secrets, Taken};
 use crate::telemetry::LogFormat;
 
+mod audit;
 mod commit_tree;
 mod demo;
 mod document;
@@ -19,6 +20,7 @@ mod init;
 mod replay;
 mod revert;
 pub mod run;
+mod show;
 mod sign;
 mod smoke;
 mod submit;
@@ -99,6 +101,10 @@ enum Command {
     Replay(replay::Args),
     /// Print a command, still to be signed, that takes a filed one back
     Revert(revert::Args),
+    /// Show everything that is known about a command: outcome, times, artifacts, audit line, commit, diff
+    Show(show::Args),
+    /// Hold the audit log, every artifact and the branch against one another
+    Audit(audit::Args),
     /// Show everything on this machine in a temporary folder, with nothing set up
     Demo(demo::Args),
     /// A stage of the sandbox that checks run in; the bridge starts it by itself
@@ -125,6 +131,8 @@ pub fn main(taken: Taken) -> Result<(), Failure> {
         Command::Smoke => smoke::run(&cli.globals, taken),
         Command::Replay(args) => replay::run(&cli.globals, &args, taken),
         Command::Revert(args) => revert::run(&cli.globals, &args),
+        Command::Show(args) => show::run(&cli.globals, &args, taken),
+        Command::Audit(args) => audit::run(&cli.globals, &args, taken),
         Command::Demo(args) => demo::run(&args),
         // Nothing before this line has started a thread, and nothing may.
         Command::CheckLauncher => executor::sandbox::main().map_err(|error| {

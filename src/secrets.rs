@@ -96,6 +96,18 @@ pub unsafe fn take() -> Taken {
 }
 
 impl Taken {
+    /// Checks what was taken, if anything was: `None` where no variable is set.
+    ///
+    /// # Errors
+    /// As for [`Taken::check`].
+    pub fn check_if_any(self, now: DateTime<Utc>) -> Result<Option<Secrets>, SecretsError> {
+        let values = [&self.current, &self.next, &self.rotation_ends];
+        if values.into_iter().all(|value| value.as_ref().is_none_or(|bytes| bytes.is_empty())) {
+            return Ok(None);
+        }
+        self.check(now).map(Some)
+    }
+
     /// Checks what was taken. An empty variable counts as one that is not set.
     ///
     /// # Errors
