@@ -30,7 +30,7 @@ mod commits;
 pub mod disk;
 mod git_id;
 pub mod judge;
-mod parallel;
+pub mod parallel;
 mod progress;
 mod spelling;
 

@@ -99,7 +99,13 @@ impl<'c> Copy<'c> {
             report["findings"].as_array().unwrap().iter().map(|finding| finding["path"].as_str().unwrap()).collect();
         let silent: Vec<_> = changed.iter().filter(|path| !named.contains(path.as_str())).collect();
         assert!(silent.is_empty(), "{:?}: {what} is not found in {:?}", self.mode, &silent[..silent.len().min(9)]);
-        assert_eq!(named.len(), changed.len(), "{:?}: {what}: only these were changed", self.mode);
+        if self.mode == Mode::NoCommits {
+            // An integrity file that names another hash than it should makes two suspects.
+            let stems: BTreeSet<&str> = changed.iter().map(|path| stem(path)).collect();
+            assert!(named.iter().all(|path| stems.contains(stem(path))), "{what}: only these were changed: {named:?}");
+        } else {
+            assert_eq!(named.len(), changed.len(), "{:?}: {what}: only these were changed", self.mode);
+        }
         changed.len()
     }
 
@@ -130,12 +136,15 @@ fn filed(commands: usize) -> Cloud {
     cloud
 }
 
+fn stem(path: &str) -> &str {
+    path.rsplit('/').next().unwrap().split('.').next().unwrap()
+}
+
 /// One of each command's artifacts: without commits they vouch for one another, so that not all may be changed.
 fn one_each(paths: &[String]) -> Vec<&String> {
     let mut commands: BTreeMap<&str, Vec<&String>> = BTreeMap::new();
     for path in paths {
-        let name = path.rsplit('/').next().unwrap();
-        commands.entry(name.split('.').next().unwrap()).or_default().push(path);
+        commands.entry(stem(path)).or_default().push(path);
     }
     commands.into_values().map(|paths| paths[rand::random_range(0..paths.len())]).collect()
 }
