@@ -329,7 +329,8 @@ pub fn is_signed(object: &Object, keyring: &Keyring) -> bool {
 }
 
 /// The hash that a dead letter names of its document.
-fn letter_input(bytes: &[u8]) -> Option<Sha256> {
+#[must_use]
+pub fn letter_input(bytes: &[u8]) -> Option<Sha256> {
     let value = json::parse(bytes).ok()?;
     value.as_object()?.get("input_sha256").and_then(Value::as_str).and_then(Sha256::from_hex)
 }

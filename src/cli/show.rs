@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::audit::Look;
 use crate::audit::chain::{Line, letter_names, stems};
 use crate::audit::disk::{Item, MAX_ARTIFACT_BYTES, Root};
-use crate::audit::judge::Tally;
+use crate::audit::judge::{self, Tally};
 use crate::exit::{Failure, print};
 use crate::layout::Layout;
 use crate::secrets::Taken;
@@ -102,9 +102,7 @@ fn story(cloud: &Path, name: &str, remote: &str, keyring: Option<&Keyring>) -> R
     let missing = findings.iter().filter(|finding| !is_listed(&finding.path));
     let missing: Vec<Value> = missing.map(|it| json!({ "path": it.path, "finding": it.what })).collect();
     let others = lines.iter().filter(|line| main.is_none_or(|main| line.position != main.position));
-    let others: Vec<Value> = others
-        .map(|it| json!({ "position": it.position, "result": it.result.as_str(), "input_sha256": it.input }))
-        .collect();
+    let others: Vec<Value> = others.map(|line| search.other(line)).collect();
     let state = match main.map(|line| line.result) {
         Some(AuditResult::Rejected(_)) => "refused",
         Some(executed) => executed.as_str(),
@@ -148,8 +146,7 @@ impl Search<'_> {
     fn letter_input(&self) -> Option<Sha256> {
         let item = self.look.shelf.find(Folder::DeadLetter, &format!("{}.json", self.name))?;
         let bytes = self.root.read(&self.look.shelf.path(item), MAX_ARTIFACT_BYTES).ok()?;
-        let letter: Value = serde_json::from_slice(&bytes).ok()?;
-        Sha256::from_hex(letter.get("input_sha256")?.as_str()?)
+        judge::letter_input(&bytes)
     }
 
     /// Its artifacts: those that the line may have, and those that bear the name.
@@ -185,6 +182,21 @@ impl Search<'_> {
             None => found.extend(executed(self.name).into_iter().flatten().chain(named)),
         }
         found
+    }
+
+    /// A line that is not the main one, with its own dead letter.
+    fn other(&self, line: &Line) -> Value {
+        let names = line.id.as_ref().map(|id| letter_names(id, &line.input)).into_iter().flatten();
+        let own = names.filter_map(|name| self.look.shelf.find(Folder::DeadLetter, &name)).find(|item| {
+            let bytes = self.root.read(&self.look.shelf.path(item), MAX_ARTIFACT_BYTES).unwrap_or_default();
+            judge::letter_input(&bytes) == Some(line.input)
+        });
+        json!({
+            "position": line.position,
+            "result": line.result.as_str(),
+            "input_sha256": line.input,
+            "letter": own.map(|item| self.look.shelf.path(item)),
+        })
     }
 
     /// The bytes of the first of `items` that is `wanted`.

@@ -21,7 +21,8 @@ pub fn text(story: &Value, whole_diff: bool) -> String {
     list(&mut page, "artifacts", &story["artifacts"], artifact);
     list(&mut page, "missing", &story["missing"], |it| format!("{} {}", word(&it["path"]), word(&it["finding"])));
     list(&mut page, "other lines with this id", &story["other_lines"], |it| {
-        format!("line {}: {}, document {}", it["position"], word(&it["result"]), short(&it["input_sha256"]))
+        let letter = word(&it["letter"]);
+        format!("line {}: {}, document {}, {letter}", it["position"], word(&it["result"]), short(&it["input_sha256"]))
     });
     diff(&mut page, story, whole_diff);
     page

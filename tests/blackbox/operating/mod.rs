@@ -9,6 +9,8 @@ use crate::harness::cloud::describe;
 use crate::harness::{Cloud, Doc};
 
 mod audit;
+mod doctor;
+mod look;
 
 /// Runs the program; its exit status must be `status`.
 fn call(cloud: &Cloud, arguments: &[&str], status: i32) -> Output {
