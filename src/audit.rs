@@ -45,6 +45,9 @@ const LOOKS: usize = 10;
 /// The pause before each of these looks.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// The most findings of a sort that are kept; whoever fills a folder with strays shall not fill the memory.
+pub const MAX_FINDINGS: usize = 100_000;
+
 /// What is wrong with something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -159,7 +162,7 @@ impl Look {
             what,
             input: None,
         };
-        let broken = self.chain.breaks.iter().map(|broken| {
+        let broken = self.chain.breaks.iter().take(MAX_FINDINGS).map(|broken| {
             let what = format!("line {}: {}", broken.number, broken.what);
             finding(Kind::Chain, Some(broken.position), &broken.file, what)
         });
@@ -186,14 +189,18 @@ impl Look {
             let what = if item.is_file { "no line of the audit log tells of it" } else { "is no regular file" };
             finding(Kind::Stray, self.shelf.path(item), item.key(), what)
         });
-        let doubles =
-            self.shelf.doubles.iter().map(|key| finding(Kind::Double, key.clone(), key.clone(), "lies there twice"));
+        let doubles = self
+            .shelf
+            .doubles
+            .iter()
+            .take(MAX_FINDINGS)
+            .map(|key| finding(Kind::Double, key.clone(), key.clone(), "lies there twice"));
         let committed = self.head.iter().flat_map(Head::artifacts);
         let gone = committed.filter(|(folder, name)| self.shelf.find(*folder, name).is_none()).map(|(folder, name)| {
             let key = format!("{}/{name}", folder.name());
             finding(Kind::Missing, key.clone(), key, "is committed, and missing on disk")
         });
-        strays.chain(doubles).chain(gone).collect()
+        strays.take(MAX_FINDINGS).chain(doubles).chain(gone.take(MAX_FINDINGS)).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `ghost-bridge show`: everything that is known about a command, wherever it lies.
 
 use std::path::Path;
+use std::time::Duration;
 
 use archiver::Folder;
 use chrono::Utc;
@@ -15,6 +16,7 @@ use crate::audit::chain::{Line, letter_names, stems};
 use crate::audit::disk::{Item, MAX_ARTIFACT_BYTES, Root};
 use crate::audit::judge::{self, Tally};
 use crate::exit::{Failure, print};
+use crate::instance::InstanceLock;
 use crate::layout::Layout;
 use crate::secrets::Taken;
 
@@ -38,6 +40,11 @@ Examples:
   ghost-bridge show fix-17 --diff
   ghost-bridge show fix-17-1f2e3d4c.json
   ghost-bridge show fix-17 --json | jq '.commit.pushed'";
+
+/// How often it is looked again while a bridge runs and something does not fit.
+const LOOKS: usize = 3;
+/// The pause before that.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The command line of `show`.
 #[derive(Clone, Debug, clap::Args)]
@@ -66,13 +73,30 @@ pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> 
     let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
     layout.require_work_tree().map_err(Failure::config)?;
     let keyring = secrets.map(|secrets| secrets.keyring());
-    let Some(story) = story(layout.cloud(), name, &settings.publish().remote, keyring.as_ref())? else {
+    let look = || story(layout.cloud(), name, &settings.publish().remote, keyring.as_ref());
+    let mut found = look()?;
+    for _ in 0..LOOKS {
+        // What a running bridge is just filing, rolling over or publishing does not fit for a moment.
+        if found.as_ref().is_some_and(fits) || InstanceLock::holder(layout.cloud()).is_none() {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        found = look()?;
+    }
+    let Some(story) = found else {
         let cloud = layout.cloud().display();
         return Err(Failure::failed(format!(
             "nothing is known about {name:?} in {cloud}: it is in no line of the audit log, in no folder and not in commands/"
         )));
     };
     print(&if args.json { format!("{story:#}\n") } else { text::text(&story, args.diff) })
+}
+
+/// Whether nothing of a story is amiss.
+fn fits(story: &Value) -> bool {
+    let all = |key: &str| story.get(key).and_then(Value::as_array).into_iter().flatten();
+    all("missing").next().is_none()
+        && all("artifacts").all(|artifact| artifact.get("fits").and_then(Value::as_bool) != Some(false))
 }
 
 /// What the search stands on.
