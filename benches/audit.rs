@@ -83,8 +83,11 @@ fn signed(keyring: &Keyring, document: &serde_json::Value) -> Vec<u8> {
     to_bytes(&document).unwrap()
 }
 
-/// The artifacts of one command: folder, ending, bytes; and the hash of its document.
-fn artifacts(keyring: &Keyring, id: &str) -> (Vec<(&'static str, &'static str, Vec<u8>)>, Sha256) {
+/// An artifact's folder, ending and bytes.
+type Artifact = (&'static str, &'static str, Vec<u8>);
+
+/// The artifacts of one command, and the hash of its document.
+fn artifacts(keyring: &Keyring, id: &str) -> (Vec<Artifact>, Sha256) {
     let path = format!("work/{id}.txt");
     let limits = json!({ "maxRuntimeMs": 60000, "maxFilesChanged": 1 });
     let content = format!("a small file of one line, {path}\n");
@@ -249,7 +252,7 @@ fn main() {
         let (floor, bytes) = floor(cloud.path());
         runs.push((used, floor, bytes));
     }
-    runs.sort_by(|a, b| a.0.wall.cmp(&b.0.wall));
+    runs.sort_by_key(|(used, ..)| used.wall);
     let (used, least, bytes) = *runs.get(RUNS / 2).unwrap();
     let ratio = used.wall.as_secs_f64() / least.as_secs_f64();
     println!("{count} commands, {} files, {} MiB, median of {RUNS}:", 4 * count, bytes / (1024 * 1024));

@@ -26,6 +26,7 @@ pub mod run;
 mod show;
 mod sign;
 mod smoke;
+mod status;
 mod submit;
 
 /// The variable that names CLOUD.
@@ -50,7 +51,7 @@ Environment:
 
 Exit status:
   0   done, or stopped cleanly
-  1   smoke, demo, sign, replay, revert, show, audit, dlq or doctor: it did not come out well
+  1   smoke, demo, sign, replay, revert, status, show, audit, dlq or doctor: it did not come out well
   64  the command line is wrong
   70  a bug, or a spent restart budget
   75  another instance holds the lock
@@ -107,6 +108,8 @@ enum Command {
     Replay(replay::Args),
     /// Print a command, still to be signed, that takes a filed one back
     Revert(revert::Args),
+    /// Tell how the running bridge is, or what the disk tells where none answers
+    Status(status::Args),
     /// Show everything that is known about a command: outcome, times, artifacts, audit line, commit, diff
     Show(show::Args),
     /// Hold the audit log, every artifact and the branch against one another
@@ -143,6 +146,7 @@ pub fn main(taken: Taken) -> Result<(), Failure> {
         Command::Smoke => smoke::run(&cli.globals, taken),
         Command::Replay(args) => replay::run(&cli.globals, &args, taken),
         Command::Revert(args) => revert::run(&cli.globals, &args),
+        Command::Status(args) => status::run(&cli.globals, &args),
         Command::Show(args) => show::run(&cli.globals, &args, taken),
         Command::Audit(args) => audit::run(&cli.globals, &args, taken),
         Command::Dlq(args) => dlq::run(&cli.globals, &args, taken),
@@ -160,7 +164,7 @@ pub fn main(taken: Taken) -> Result<(), Failure> {
 fn usage(error: &clap::Error) -> Failure {
     if matches!(error.kind(), ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
         return Failure::usage(
-            "which command: run, init, sign, smoke, show, audit, dlq, doctor, replay, revert, demo or completions? (try: ghost-bridge --help)",
+            "which command: run, init, sign, smoke, status, show, audit, dlq, doctor, replay, revert, demo or completions? (try: ghost-bridge --help)",
         );
     }
     let text = error.render().to_string();
