@@ -88,10 +88,12 @@ mod tests {
             for other in *b" \n\t\r" {
                 let mut changed = bytes.clone();
                 changed[place] = other;
-                let in_string = serde_json::from_slice::<serde_json::Value>(&changed).is_ok_and(|read| read != value);
-                assert!(other == *byte || in_string || !is_own(&changed), "byte {place}");
+                // What says something else, or nothing, is found by its signature or by no longer being JSON.
+                let says_the_same =
+                    serde_json::from_slice::<serde_json::Value>(&changed).is_ok_and(|read| read == value);
+                assert!(other == *byte || !says_the_same || !is_own(&changed), "byte {place}");
             }
         }
-        assert!(!is_own(b"{}") && is_own(b"{}\n") && !is_own(b"\n") && !is_own(b""));
+        assert!(!is_own(b"{}") && is_own(b"{}\n") && !is_own(b""));
     }
 }
