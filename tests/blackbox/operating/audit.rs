@@ -310,7 +310,7 @@ fn a_tail_that_is_gone_with_its_artifacts_is_found_by_the_commits() {
 fn nothing_is_found_while_the_bridge_works() {
     let cloud = Cloud::new();
     let bridge = Bridge::start_with(&cloud, |run| {
-        run.env("GHOST_BRIDGE__PUBLISH__LOG_KIB", "4");
+        run.env("GHOST_BRIDGE__PUBLISH__LOG_KIB", "4").env("GHOST_BRIDGE__PUBLISH__WINDOW", "8");
     });
     let mut number = 0;
     for round in 0..12 {
