@@ -4,6 +4,7 @@
 //! `main` does what must come first (the secrets leave the environment before anything can read it there) and last
 //! (one line and one exit status for whatever went wrong); the rest is in [`cli`].
 
+mod audit;
 mod cli;
 mod config;
 mod exit;

@@ -16,6 +16,7 @@ mod ingest;
 mod life;
 mod look_back;
 mod metrics;
+mod operating;
 mod pipeline;
 mod publishing;
 mod rejections;
