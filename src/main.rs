@@ -10,6 +10,7 @@ mod exit;
 mod git;
 mod instance;
 mod layout;
+mod manager;
 mod secrets;
 mod service;
 mod telemetry;
@@ -20,11 +21,11 @@ use exit::Failure;
 
 #[allow(unsafe_code)]
 fn main() -> ExitCode {
-    // SAFETY: the first statement of the program; nothing before it starts a thread.
-    let taken = unsafe { secrets::take() };
+    // SAFETY: the first statement of the program; nothing before it starts a thread or opens a file.
+    let (taken, inherited) = unsafe { (secrets::take(), manager::take()) };
     secrets::forbid_core_dumps();
     // A panic has printed its own message already; what is left is the status that tells a supervisor of a bug.
-    match std::panic::catch_unwind(|| cli::main(taken)) {
+    match std::panic::catch_unwind(|| cli::main(taken, inherited)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => failure.report(),
         Err(_) => Failure::bug("this is a bug, described above; a restart recovers, please report it").report(),

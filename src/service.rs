@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use actix::prelude::{Actor, Addr, Arbiter, Context, Supervised, Supervisor, System};
+use actix::prelude::{Addr, System};
 use archiver::{Archiver, ArchiverConfig, ArchiverStatus};
 use chrono::{TimeDelta, Utc};
 use executor::actor::{ExecutorActor, Surroundings};
@@ -35,6 +35,7 @@ use watcher::{Pause, Watcher, WatcherConfig, WatcherStatus};
 
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::manager::{Inherited, Manager, Sources, Threads};
 
 /// The longest that commands in flight are waited for at a stop; those that are left are found again at the next start.
 const DRAIN_LIMIT: Duration = Duration::from_millis(3_500);
@@ -70,12 +71,12 @@ pub fn targets(config: &Config, cloud: &Path) -> BTreeMap<String, TargetConfig> 
     config.targets.iter().map(|(name, config)| (name.clone(), target(config))).collect()
 }
 
-/// Runs the service until SIGINT or SIGTERM. `announce` tells the world that it starts: from then on a signal ends it
-/// cleanly.
+/// Runs the service until SIGINT, SIGTERM or the process manager's word. `announce` tells the world that it starts: from
+/// then on a signal ends it cleanly. `inherited` is what the process manager left.
 ///
 /// # Errors
 /// When it cannot start, or when it had to end because of a bug or a spent restart budget.
-pub fn run(setup: Setup, announce: impl FnOnce()) -> Result<(), Failure> {
+pub fn run(setup: Setup, inherited: Inherited, announce: impl FnOnce()) -> Result<(), Failure> {
     let runner = System::new();
     let signals = runner.block_on(async { Signals::listen() })?;
     announce();
@@ -101,7 +102,11 @@ pub fn run(setup: Setup, announce: impl FnOnce()) -> Result<(), Failure> {
     }
     let pipeline = runner.block_on(async { Pipeline::start(&setup, &ledger, journal, recovered) })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready: watching commands/");
-    runner.block_on(async { drop(actix::spawn(pipeline.stop_on(signals))) });
+    runner.block_on(async {
+        let (pipeline, sources, threads) = pipeline;
+        let manager = Manager::attend(inherited, sources, threads);
+        drop(actix::spawn(pipeline.stop_on(signals, manager)));
+    });
     match runner.run_with_code() {
         Ok(0) => Ok(()),
         Ok(_) => Err(Failure::bug(
@@ -189,29 +194,33 @@ struct Pipeline {
     watching: Arc<WatcherStatus>,
 }
 
-/// Starts an actor under supervision, on a thread of its own.
-fn start<A>(make: impl FnOnce() -> A + Send + 'static) -> Addr<A>
-where
-    A: Actor<Context = Context<A>> + Supervised,
-{
-    Supervisor::start_in_arbiter(&Arbiter::new().handle(), |_| make())
-}
-
 impl Pipeline {
-    fn start(setup: &Setup, ledger: &Arc<Ledger>, journal: Journal, recovered: Recovery) -> Result<Self, Failure> {
+    fn start(
+        setup: &Setup,
+        ledger: &Arc<Ledger>,
+        journal: Journal,
+        recovered: Recovery,
+    ) -> Result<(Self, Sources, Threads), Failure> {
         let supervision = setup.config.supervision;
         let restarts = usize::try_from(supervision.max_restarts).unwrap_or(usize::MAX);
         let budget = Arc::new(Mutex::new(Budget::new(restarts, Duration::from_secs(supervision.within_secs))));
         let system = System::current();
         let lifeline = |actor| Lifeline::new(actor, system.clone(), Arc::clone(&budget));
-        let gauge = |actor| Gauge::new(actor, MAILBOX_CAPACITY);
+        let mut mailboxes = Vec::new();
+        let mut gauge = |actor| {
+            let gauge = Gauge::new(actor, MAILBOX_CAPACITY);
+            mailboxes.insert(0, Arc::clone(&gauge));
+            gauge
+        };
+        let mut threads = Threads::default();
 
         let attempts = recovered.tries(publisher::attempts(&setup.cloud));
         let unfiled = recovered.outcomes.into_iter().map(backlog).collect();
         let unfiled = archiver::restore(&setup.archiver(), &setup.keyring, ledger, unfiled).map_err(unrecovered)?;
 
-        let (config, status, line) = (setup.publisher(), Arc::new(PublisherStatus::default()), lifeline("publisher"));
-        let publisher = start(move || Publisher::new(config, status, line));
+        let publishing = Arc::new(PublisherStatus::default());
+        let (config, status, line) = (setup.publisher(), Arc::clone(&publishing), lifeline("publisher"));
+        let publisher = threads.start(move || Publisher::new(config, status, line));
         let mailbox = gauge("publisher");
         let filed = Port::new(publisher.clone(), Arc::clone(&mailbox));
         let noted = Port::new(publisher.clone(), mailbox);
@@ -223,33 +232,38 @@ impl Pipeline {
         }
 
         let (config, keyring, line) = (setup.archiver(), Arc::clone(&setup.keyring), lifeline("archiver"));
-        let shared = Arc::clone(ledger);
-        let archiver = start(move || {
-            Archiver::new(config, keyring, shared, filed, Arc::new(ArchiverStatus::default()))
-                .with_lifeline(line)
-                .with_backlog(unfiled)
+        let filing = Arc::new(ArchiverStatus::default());
+        let (shared, status) = (Arc::clone(ledger), Arc::clone(&filing));
+        let archiver = threads.start(move || {
+            Archiver::new(config, keyring, shared, filed, status).with_lifeline(line).with_backlog(unfiled)
         });
         let outcomes = Port::new(archiver, gauge("archiver"));
 
-        let (targets, status) = (targets(&setup.config, &setup.cloud), Arc::new(ExecutorStatus::default()));
+        let executing = Arc::new(ExecutorStatus::default());
+        let (targets, status) = (targets(&setup.config, &setup.cloud), Arc::clone(&executing));
         let core = setup.executor(&targets, Arc::clone(ledger), journal.clone(), Arc::clone(&status))?;
         let around = Surroundings { archiver: outcomes.clone(), publisher: noted, lifeline: lifeline("executor") };
         let executor = ExecutorActor::new(&targets, core, journal.clone(), attempts, status, around);
-        let verified = Port::new(start(move || executor), gauge("executor"));
+        let verified = Port::new(threads.start(move || executor), gauge("executor"));
 
         let (judge, line) = (setup.judge(), lifeline("verifier"));
-        let verifier = start(move || Verifier::new(judge, verified, outcomes, line));
+        let verifier = threads.start(move || Verifier::new(judge, verified, outcomes, line));
         let candidates = Port::new(verifier, gauge("verifier"));
 
         let watching = Arc::new(WatcherStatus::default());
         let (config, status, line) = (setup.watcher(), Arc::clone(&watching), lifeline("watcher"));
-        let watcher = start(move || Watcher::new(config, candidates, status, line));
-        Ok(Self { journal, watcher, publisher, watching })
+        let watcher = threads.start(move || Watcher::new(config, candidates, status, line));
+        let sources = Sources { watching: Arc::clone(&watching), executing, filing, publishing, mailboxes };
+        Ok((Self { journal, watcher, publisher, watching }, sources, threads))
     }
 
     /// Ends the system after the first signal; a second one does not wait for anything.
-    async fn stop_on(self, mut signals: Signals) {
-        let signal = signals.next().await;
+    async fn stop_on(self, mut signals: Signals, manager: Manager) {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            message = manager.asks_to_stop() => message,
+        };
+        manager.stopping();
         tracing::info!(signal, "stopping: finishing what is in flight, then publishing it");
         tokio::select! {
             () = self.stop() => tracing::info!("stopped"),
