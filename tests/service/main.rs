@@ -12,3 +12,4 @@ mod harness;
 
 mod channel;
 mod notify;
+mod pm2;
