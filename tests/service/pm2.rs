@@ -303,6 +303,11 @@ fn a_rotation_by_restarts_refuses_nothing_inside_its_window() {
     let slot = |id: &str| cloud.json(&format!("results/{id}.integrity.json"))["secret"].clone();
     assert_eq!((slot("old-in-window-000"), slot("new-in-window-000")), ("current".into(), "next".into()));
 
+    let kept = pm2.process().unwrap()["pm2_env"].clone();
+    for place in [&kept, &kept["env"]] {
+        assert_eq!(place["GPT_BRIDGE_HMAC_SECRET_NEXT"].as_str().unwrap_or_default(), "", "PM2 forgets it");
+        assert_eq!(place["GPT_BRIDGE_HMAC_SECRET"], new);
+    }
     submit(&cloud, &["too-late".to_owned()], &old);
     assert!(poll(PATIENCE, || cloud.exists("dead_letter/too-late.json")), "the old secret counts no more");
     assert_eq!(cloud.json("dead_letter/too-late.json")["reason"], "bad_hmac");
