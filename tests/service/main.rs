@@ -13,3 +13,4 @@ mod harness;
 mod channel;
 mod notify;
 mod pm2;
+mod watching;
