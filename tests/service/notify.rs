@@ -1,10 +1,13 @@
 //! systemd's socket, with a stand-in for systemd behind it.
 
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::harness::{Bridge, Cloud, Doc, PATIENCE};
+use crate::harness::cloud::{BINARY, describe};
+use crate::harness::{Bridge, Cloud, Doc, PATIENCE, have};
 
 /// The other side of `NOTIFY_SOCKET`.
 struct Systemd(UnixDatagram);
@@ -80,4 +83,49 @@ fn a_socket_that_is_not_there_or_full_holds_nothing_up() {
     systemd.0.set_read_timeout(Some(PATIENCE)).unwrap();
     systemd.hear_until(|said| said == "READY=1");
     bridge.stop();
+}
+
+/// A file of `config/`.
+fn entry(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)).unwrap()
+}
+
+#[test]
+fn systemd_understands_the_unit() {
+    if !have("systemd-analyze") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("ghost-bridge.service");
+    let text = entry("ghost-bridge.service");
+    let here = text.replace("/opt/ghost-bridge/ghost-bridge", BINARY);
+    assert_ne!(here, text);
+    std::fs::write(&unit, here).unwrap();
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().unwrap();
+    // What it does not know it ignores, says so, and calls that a success.
+    let complaint = String::from_utf8_lossy(&output.stderr).contains("ghost-bridge.service");
+    assert!(output.status.success() && !complaint, "{}", describe(&output));
+    for wanted in ["Type=notify", "KillMode=mixed", "RestartPreventExitStatus=64 78"] {
+        assert!(text.lines().any(|line| line == wanted), "{wanted}");
+    }
+    // What the sandbox of checks needs.
+    let forbids = |name: &str| text.lines().any(|line| line.starts_with(name));
+    assert!(!["RestrictNamespaces=", "SystemCallFilter=", "MemoryDenyWriteExecute="].into_iter().any(forbids));
+}
+
+#[test]
+fn launchd_could_read_its_entry() {
+    if !have("python3") {
+        return;
+    }
+    let script = "import json, plistlib, sys; print(json.dumps(plistlib.load(open(sys.argv[1], 'rb'))))";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/ghost-bridge.plist");
+    let output = Command::new("python3").args(["-c", script]).arg(path).output().unwrap();
+    assert!(output.status.success(), "{}", describe(&output));
+    let entry: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(entry["KeepAlive"], serde_json::json!({ "SuccessfulExit": false }));
+    assert!(entry["ExitTimeOut"].as_u64().unwrap() > 10, "a stop takes up to 10 s");
+    let script = entry["ProgramArguments"][2].as_str().unwrap();
+    let shell = Command::new("sh").args(["-nec", script]).output().unwrap();
+    assert!(shell.status.success() && script.contains("\nexec "), "{script}: {}", describe(&shell));
 }
