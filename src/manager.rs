@@ -19,10 +19,11 @@ mod pm2;
 mod pulse;
 mod systemd;
 
-pub use figures::Sources;
 pub use inherited::{Inherited, take};
 pub use pulse::Threads;
 
+use crate::observed::{Observed, Phase};
+use figures::Figures;
 use pm2::Channel;
 use systemd::Notifier;
 
@@ -42,7 +43,7 @@ pub struct Manager {
 
 impl Manager {
     /// Begins to attend to the manager that `inherited` leads to, on the current actix system.
-    pub fn attend(inherited: Inherited, sources: Sources, threads: Threads) -> Self {
+    pub fn attend(inherited: Inherited, observed: Arc<Observed>, threads: Threads) -> Self {
         let Inherited { channel, notify, watchdog, faults } = inherited;
         for fault in faults {
             tracing::warn!(fault, "the process manager is not told of anything");
@@ -55,8 +56,17 @@ impl Manager {
             let every = watchdog.map_or(FIGURES_EVERY, |limit| (limit / 2).clamp(MIN_BEAT, FIGURES_EVERY));
             let (shutdown, notifier) = (Arc::clone(&shutdown), notifier.clone());
             let watched = watchdog.is_some();
-            let attendant =
-                Attendant { channel, notifier, sources, threads, shutdown, every, watched, ready: false, status: None };
+            let attendant = Attendant {
+                channel,
+                notifier,
+                observed,
+                threads,
+                shutdown,
+                every,
+                watched,
+                ready: false,
+                status: None,
+            };
             drop(actix::spawn(attendant.attend()));
         }
         Self { shutdown, notifier }
@@ -86,7 +96,7 @@ fn noted<T>(what: &str, result: std::io::Result<T>) -> Option<T> {
 struct Attendant {
     channel: Option<Channel>,
     notifier: Option<Arc<Notifier>>,
-    sources: Sources,
+    observed: Arc<Observed>,
     threads: Threads,
     shutdown: Arc<Notify>,
     every: Duration,
@@ -121,15 +131,20 @@ impl Attendant {
         }
     }
 
+    /// Whether commands can be executed, filed and committed: the actors run, and the publisher holds the repository.
+    fn is_ready(&self) -> bool {
+        self.observed.phase() == Phase::Running && self.observed.publishing.is_ready()
+    }
+
     /// Says what there is to say at this moment.
     fn tell(&mut self) {
         if !self.ready {
-            self.ready = self.sources.is_ready() && self.say_ready();
+            self.ready = self.is_ready() && self.say_ready();
             if !self.ready {
                 return;
             }
         }
-        let figures = self.sources.figures();
+        let figures = Figures::of(&self.observed);
         if let Some(channel) = &mut self.channel {
             channel.offer(&pm2::monitor(&figures));
         }

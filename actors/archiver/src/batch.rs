@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use protocol::artifact::SerializeError;
@@ -18,6 +19,7 @@ use crate::error::{ArchiveError, in_one_line};
 use crate::files::{Artifact, Cabinet, Folder, Found};
 use crate::log::{Appended, AuditLog};
 use crate::names::{self, Claimed, MAX_ARTIFACT_BYTES};
+use crate::story::Story;
 
 /// The most folders under a document's name that are remembered as not removable.
 const MAX_REMEMBERED: usize = 10_000;
@@ -38,6 +40,8 @@ enum Plan {
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub filed: Vec<Filed>,
+    /// One each.
+    pub stories: Vec<Story>,
     pub removed_quietly: u64,
 }
 
@@ -99,11 +103,14 @@ impl Batch {
             }
             supervision::crash_point!("archiver.removed");
         }
-        let mut done = Done::default();
+        let (mut done, moment) = (Done::default(), Instant::now());
         let mut lines = lines.into_iter();
         for (outcome, plan) in outcomes.into_iter().zip(plans) {
             match plan {
-                Plan::File(documents) => done.filed.extend(lines.next().map(|line| filed(&outcome, *documents, line))),
+                Plan::File(documents) => {
+                    done.stories.push(Story::of(&outcome, &documents.entry, moment, now));
+                    done.filed.extend(lines.next().map(|line| filed(&outcome, *documents, line)));
+                }
                 Plan::RemoveQuietly => done.removed_quietly += 1,
                 Plan::Restore(_) | Plan::Release => {}
             }
@@ -149,7 +156,7 @@ impl Plan {
     }
 }
 
-fn ticket(outcome: &Outcome) -> &Ticket {
+pub(crate) fn ticket(outcome: &Outcome) -> &Ticket {
     match outcome {
         Outcome::Rejected(rejected) => &rejected.ticket,
         Outcome::Executed(executed) => &executed.ticket,
@@ -189,7 +196,7 @@ fn filed(outcome: &Outcome, documents: Documents, line: Appended) -> Filed {
         artifacts: documents.artifacts.iter().map(Artifact::path).collect(),
         audit_line: line.text,
         log_rolled_to: line.rolled_to,
-        first_seen: ticket(outcome).first_seen(),
+        first_seen: ticket(outcome).passage().seen,
     }
 }
 

@@ -28,6 +28,7 @@ mod log;
 mod names;
 mod recover;
 mod status;
+mod story;
 
 use std::path::PathBuf;
 
@@ -37,7 +38,8 @@ pub use files::Folder;
 pub use find::{Found, find};
 pub use history::ChainBreak;
 pub use recover::{RecoverError, Recovery, recover, restore};
-pub use status::ArchiverStatus;
+pub use status::{ArchiverStatus, LAST_STORIES};
+pub use story::{Ending, Story, millis};
 
 /// What the archiver is told by the configuration.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 mod attempts;
 mod round;
 mod stop;
+mod times;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,6 +20,7 @@ use self::attempts::Attempts;
 use self::round::Round;
 use self::stop::Stopping;
 pub use self::stop::{Stop, Stopped};
+use self::times::Times;
 use crate::config::{GITHUB_PUSHES_PER_MINUTE, GROUP_MAX, PublisherConfig, QUEUE_MAX};
 use crate::core::Core;
 use crate::error::WorkError;
@@ -46,6 +48,7 @@ pub struct Publisher {
     kind: Option<RemoteKind>,
     remote: Remote,
     round: Round,
+    times: Times,
     index: IndexClock,
     scan_at: Option<Instant>,
     retry_at: Option<Instant>,
@@ -80,6 +83,7 @@ impl Publisher {
             kind: None,
             remote,
             round: Round::Idle,
+            times: Times::default(),
             index: IndexClock::default(),
             scan_at: None,
             retry_at: None,
@@ -203,6 +207,7 @@ impl Publisher {
     /// A bug ate the repository's state: it is opened anew, and what was lost is found on disk.
     fn broken(&mut self, panicked: &Panicked, ctx: &mut Context<Self>) {
         tracing::error!(%panicked, "the publisher lost its state");
+        self.lifeline.panicked(panicked);
         self.core = None;
         ctx.stop();
     }
@@ -210,8 +215,9 @@ impl Publisher {
     fn took(&mut self, done: Done, ctx: &mut Context<Self>) {
         let now = Instant::now();
         match done {
-            Done::Committed(result, rest) => {
+            Done::Committed(result, seen, rest) => {
                 self.queue.put_back(rest);
+                self.times.committed(seen, now, &self.status);
                 self.noted(result.map(|settled| self.status.add_committed(settled.committed)));
             }
             Done::Retried(result) => self.retried(result, now),
@@ -260,7 +266,10 @@ impl Publisher {
         let remote = &self.config.remote;
         match kind {
             Some(_) => tracing::info!(remote, github, "commits are pushed"),
-            None => tracing::info!(remote, "the remote is not configured any more, commits stay local"),
+            None => {
+                tracing::info!(remote, "the remote is not configured any more, commits stay local");
+                self.times.forget();
+            }
         }
         self.kind = kind;
     }
@@ -351,8 +360,9 @@ impl Handler<Envelope<Filed>> for Publisher {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Filed>, ctx: &mut Self::Context) {
-        self.attempts.forget(&envelope.message);
-        self.queue.push(Pending::from(envelope.message));
+        let (filed, _handling) = envelope.open();
+        self.attempts.forget(&filed);
+        self.queue.push(Pending::from(filed));
         self.pump(ctx);
     }
 }

@@ -46,4 +46,4 @@ pub use config::PublisherConfig;
 pub use error::OpenError;
 pub use open::open_check;
 pub use retry_index::attempts;
-pub use status::PublisherStatus;
+pub use status::{PublisherStatus, Push};

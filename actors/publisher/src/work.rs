@@ -47,8 +47,8 @@ pub enum Task {
 /// What came of it.
 #[derive(Debug)]
 pub enum Done {
-    /// So many of the batch are settled; the rest comes back.
-    Committed(Result<Settled, WorkError>, Vec<Pending>),
+    /// So many of the batch are settled, and first seen then; the rest comes back.
+    Committed(Result<Settled, WorkError>, Vec<Instant>, Vec<Pending>),
     /// The retries index is on disk and on the branch.
     Retried(Result<(), WorkError>),
     /// So many lines got their commits.
@@ -102,8 +102,8 @@ impl Task {
             Self::Commit(mut batch) => {
                 let settled = core.commit(&batch, now);
                 let items = settled.as_ref().map_or(0, |settled| settled.items);
-                batch.drain(..items.min(batch.len()));
-                Done::Committed(settled, batch)
+                let seen = batch.drain(..items.min(batch.len())).filter_map(|item| item.first_seen).collect();
+                Done::Committed(settled, seen, batch)
             }
             Self::Retries(attempts) => Done::Retried(core.update_retries(attempts, now)),
             Self::Recover(afresh) => Done::Recovered(core.recover_from_disk(afresh, now)),

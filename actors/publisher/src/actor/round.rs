@@ -10,6 +10,7 @@ use super::Publisher;
 use crate::error::WorkError;
 use crate::integrate::Integrated;
 use crate::network::{self, Fetched, Pushed};
+use crate::status::Push;
 
 /// Packs after which a quiet moment is used to consolidate them.
 const PACKS_MAX: usize = 50;
@@ -80,7 +81,12 @@ impl Publisher {
     pub(super) fn integrated(&mut self, result: Result<Integrated, WorkError>, now: Instant, ctx: &mut Context<Self>) {
         self.round = Round::Idle;
         match result {
-            Ok(Integrated::Ready(None)) => self.reached(now, false),
+            Ok(Integrated::Ready(None)) => {
+                // Whoever it was that pushed them, the remote has them all.
+                self.times.pushing();
+                self.times.pushed(now, &self.status);
+                self.reached(now, false);
+            }
             Ok(Integrated::Ready(Some((id, count)))) => {
                 if self.remote.take_push(now) {
                     self.push(id, count, ctx);
@@ -101,13 +107,15 @@ impl Publisher {
     fn push(&mut self, id: ObjectId, count: u64, ctx: &mut Context<Self>) {
         let Some((git, remote, branch)) = self.route.clone() else { return };
         self.round = Round::Child;
+        self.times.pushing();
         let work = move |(): &mut ()| network::push(&git, &remote, &branch, id);
         effect(self, ctx, (), work, move |actor, ctx, outcome| {
             let now = Instant::now();
             actor.round = Round::Idle;
             match outcome {
                 Ok(((), Pushed::Done)) => {
-                    actor.status.pushed(true);
+                    actor.status.pushed(Push::Ok);
+                    actor.times.pushed(now, &actor.status);
                     actor.reached(now, true);
                     actor.round = Round::Pushed(id, count);
                 }
@@ -145,7 +153,10 @@ impl Publisher {
     }
 
     fn unreachable(&mut self, reason: &str, now: Instant) {
-        self.status.pushed(false);
+        // A look at the remote while there is nothing to push is no push.
+        if self.view.unpushed > 0 {
+            self.status.pushed(Push::Failed);
+        }
         if self.remote.failed(reason, now) {
             tracing::error!(reason, "degraded: the remote cannot be reached, commits stay local; it is tried again");
         } else {
@@ -154,6 +165,7 @@ impl Publisher {
     }
 
     fn overtaken(&mut self, reason: &str, now: Instant) {
+        self.status.pushed(Push::Overtaken);
         // A stop has one round only; being overtaken does not use it up.
         if let Some(stop) = &mut self.stop {
             stop.pushed = false;
