@@ -132,7 +132,7 @@ impl Exporter {
 
     fn publishing(&self, page: &mut Page<'_>) -> fmt::Result {
         let publishing = &self.0.publishing;
-        let help = "Commits on the branch that the remote does not have";
+        let help = "Commits on the branch that the remote does not have; all of them where there is no remote";
         let unit = Some(Unit::Other("commits".to_owned()));
         page.gauge("unpushed", help, unit, alone(publishing.unpushed_commits()))?;
         let pushes = Push::ALL.map(|push| (vec![("result", push.as_str().to_owned())], publishing.pushes(push)));

@@ -15,6 +15,7 @@ mod foreign;
 mod ingest;
 mod life;
 mod look_back;
+mod metrics;
 mod pipeline;
 mod publishing;
 mod rejections;

@@ -210,6 +210,7 @@ impl Archiver {
 
 impl Desk {
     fn file(&mut self, config: &ArchiverConfig, keyring: &Keyring, ledger: &Ledger) -> Result<Done, ArchiveError> {
+        supervision::fault_point!("archiver.effect", Err(ArchiveError::Conflict { path: "a test said so".to_owned() }));
         let cabinet = Cabinet::open(&config.cloud)?;
         let log = match &mut self.log {
             Some(log) => log,
@@ -240,6 +241,7 @@ impl Handler<Envelope<Outcome>> for Archiver {
     type Result = ();
 
     fn handle(&mut self, outcome: Envelope<Outcome>, ctx: &mut Self::Context) {
+        supervision::fault_point!("archiver.handler");
         self.waiting.push_back(outcome);
         self.next(ctx);
     }

@@ -288,6 +288,7 @@ impl Handler<Envelope<Verified>> for ExecutorActor {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Verified>, ctx: &mut Self::Context) {
+        supervision::fault_point!("executor.handler");
         let command = envelope.message.command.command();
         let attempts = self.attempts.remove(command.id.as_str()).unwrap_or(0);
         let number = self.lanes.number(&command.target);

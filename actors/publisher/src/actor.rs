@@ -360,6 +360,7 @@ impl Handler<Envelope<Filed>> for Publisher {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Filed>, ctx: &mut Self::Context) {
+        supervision::fault_point!("publisher.handler");
         let (filed, _handling) = envelope.open();
         self.attempts.forget(&filed);
         self.queue.push(Pending::from(filed));

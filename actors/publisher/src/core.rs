@@ -169,6 +169,7 @@ impl Core {
     /// # Errors
     /// When nothing of the batch was committed.
     pub fn commit(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
+        supervision::fault_point!("publisher.effect", Err(WorkError::object("commit", "a test said so")));
         self.sync_head()?;
         if self.recovery.is_some() {
             return Ok(Settled::default());

@@ -12,7 +12,7 @@
 //! - [`Lifeline`]: restarts are delayed and counted; when the budget is spent, or a panic reaches an actor's own thread,
 //!   the system stops with exit status 70 and the process manager starts the process afresh.
 //!
-//! And [`crash_point!`], a place at which a test may kill the process.
+//! And [`crash_point!`] and [`fault_point!`], places at which a test may kill the process or make it go wrong.
 //!
 //! Invariant: no message is needed for correctness. Whatever is lost with one is found again on disk.
 

@@ -60,10 +60,16 @@ impl Handler<Envelope<Candidate>> for Verifier {
 
     fn handle(&mut self, envelope: Envelope<Candidate>, ctx: &mut Self::Context) {
         let (candidate, _handling) = envelope.open();
+        supervision::fault_point!("verifier.handler");
+        // A message that is lost, and the document is found again.
+        supervision::fault_point!("verifier.lost", return);
         let Candidate { mut ticket, content, received_at } = candidate;
         let taken = Instant::now();
         // The judge holds nothing that changes, so that a panic in it leaves nothing half done.
-        let judged = contained(|| self.judge.judge(content, received_at, Utc::now()));
+        let judged = contained(|| {
+            supervision::fault_point!("verifier.effect");
+            self.judge.judge(content, received_at, Utc::now())
+        });
         ticket.verified(taken, Instant::now());
         match judged {
             Ok(Ok(command)) => self.settle(self.verified.send(Verified { ticket, command: command.into() })),

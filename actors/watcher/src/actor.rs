@@ -133,6 +133,7 @@ impl Watcher {
 
     /// Does what is to be done next, if nothing is under way. Scans and batches take turns when both are wanted.
     fn step(&mut self, ctx: &mut Context<Self>) {
+        supervision::fault_point!("watcher.handler");
         self.answer_pause();
         if self.busy || self.paused {
             return;
