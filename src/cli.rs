@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{FILE_VARIABLE, Settings};
 use crate::exit::{Failure, one_line, print};
+use crate::manager::Inherited;
 use crate::secrets::{Secrets, Taken};
 use crate::telemetry::LogFormat;
 
@@ -131,7 +132,7 @@ enum Command {
 ///
 /// # Errors
 /// Whatever goes wrong, as one line and an exit status.
-pub fn main(taken: Taken) -> Result<(), Failure> {
+pub fn main(taken: Taken, inherited: Inherited) -> Result<(), Failure> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -140,7 +141,7 @@ pub fn main(taken: Taken) -> Result<(), Failure> {
         Err(error) => return Err(usage(&error)),
     };
     match cli.command {
-        Command::Run => run::run(&cli.globals, taken),
+        Command::Run => run::run(&cli.globals, taken, inherited),
         Command::Init(args) => init::run(&cli.globals, &args),
         Command::Sign(args) => sign::run(&cli.globals, &args, taken),
         Command::Smoke => smoke::run(&cli.globals, taken),

@@ -12,6 +12,7 @@ mod git;
 mod http;
 mod instance;
 mod layout;
+mod manager;
 mod memory;
 mod metrics;
 mod observed;
@@ -25,12 +26,12 @@ use exit::Failure;
 
 #[allow(unsafe_code)]
 fn main() -> ExitCode {
-    // SAFETY: the first statement of the program; nothing before it starts a thread.
-    let taken = unsafe { secrets::take() };
+    // SAFETY: the first statement of the program; nothing before it starts a thread or opens a file.
+    let (taken, inherited) = unsafe { (secrets::take(), manager::take()) };
     secrets::forbid_core_dumps();
     memory::share_one_heap();
     // A panic has printed its own message already; what is left is the status that tells a supervisor of a bug.
-    match std::panic::catch_unwind(|| cli::main(taken)) {
+    match std::panic::catch_unwind(|| cli::main(taken, inherited)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => failure.report(),
         Err(_) => Failure::bug("this is a bug, described above; a restart recovers, please report it").report(),

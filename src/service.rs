@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::prelude::{Actor, Addr, Arbiter, Context, Supervised, Supervisor, System};
+use actix::prelude::{Addr, System};
 use archiver::{Archiver, ArchiverConfig};
 use chrono::{TimeDelta, Utc};
 use executor::actor::{ExecutorActor, Surroundings};
@@ -36,6 +36,7 @@ use watcher::{Pause, Watcher, WatcherConfig};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::http;
+use crate::manager::{Inherited, Manager, Threads};
 use crate::observed::{Observed, Phase};
 
 /// The longest that commands in flight are waited for at a stop; those that are left are found again at the next start.
@@ -72,12 +73,12 @@ pub fn targets(config: &Config, cloud: &Path) -> BTreeMap<String, TargetConfig> 
     config.targets.iter().map(|(name, config)| (name.clone(), target(config))).collect()
 }
 
-/// Runs the service until SIGINT or SIGTERM. `announce` tells the world that it starts: from then on a signal ends it
-/// cleanly.
+/// Runs the service until SIGINT, SIGTERM or the process manager's word. `announce` tells the world that it starts: from
+/// then on a signal ends it cleanly. `inherited` is what the process manager left.
 ///
 /// # Errors
 /// When it cannot start, or when it had to end because of a bug or a spent restart budget.
-pub fn run(setup: Setup, announce: impl FnOnce()) -> Result<(), Failure> {
+pub fn run(setup: Setup, inherited: Inherited, announce: impl FnOnce()) -> Result<(), Failure> {
     let runner = System::new();
     let signals = runner.block_on(async { Signals::listen() })?;
     let observed = Arc::new(Observed::new(setup.cloud.clone(), setup.config.supervision, Utc::now()));
@@ -103,10 +104,14 @@ pub fn run(setup: Setup, announce: impl FnOnce()) -> Result<(), Failure> {
             "the journal of the last run is recovered"
         );
     }
-    let pipeline = runner.block_on(async { Pipeline::start(&setup, &observed, &ledger, journal, recovered) })?;
+    let (pipeline, threads) =
+        runner.block_on(async { Pipeline::start(&setup, &observed, &ledger, journal, recovered) })?;
     observed.enter(Phase::Running);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready: watching commands/");
-    runner.block_on(async { drop(actix::spawn(pipeline.stop_on(signals))) });
+    runner.block_on(async {
+        let manager = Manager::attend(inherited, Arc::clone(&observed), threads);
+        drop(actix::spawn(pipeline.stop_on(signals, manager)));
+    });
     match runner.run_with_code() {
         Ok(0) => Ok(()),
         Ok(_) => {
@@ -196,14 +201,6 @@ struct Pipeline {
     observed: Arc<Observed>,
 }
 
-/// Starts an actor under supervision, on a thread of its own.
-fn start<A>(make: impl FnOnce() -> A + Send + 'static) -> Addr<A>
-where
-    A: Actor<Context = Context<A>> + Supervised,
-{
-    Supervisor::start_in_arbiter(&Arbiter::new().handle(), |_| make())
-}
-
 impl Pipeline {
     fn start(
         setup: &Setup,
@@ -211,9 +208,10 @@ impl Pipeline {
         ledger: &Arc<Ledger>,
         journal: Journal,
         recovered: Recovery,
-    ) -> Result<Self, Failure> {
+    ) -> Result<(Self, Threads), Failure> {
         let system = System::current();
         let lifeline = |seen| observed.lifeline(seen, &system);
+        let mut threads = Threads::default();
 
         let attempts = recovered.tries(publisher::attempts(&setup.cloud));
         let unfiled = recovered.outcomes.into_iter().map(backlog).collect();
@@ -221,7 +219,7 @@ impl Pipeline {
 
         let (config, status, line) =
             (setup.publisher(), Arc::clone(&observed.publishing), lifeline(&observed.publisher));
-        let publisher = start(move || Publisher::new(config, status, line));
+        let publisher = threads.start(move || Publisher::new(config, status, line));
         let filed = Port::new(publisher.clone(), Arc::clone(&observed.publisher.mailbox));
         let noted = Port::new(publisher.clone(), Arc::clone(&observed.publisher.mailbox));
         for (id, tried) in recovered.interrupted {
@@ -233,7 +231,7 @@ impl Pipeline {
 
         let (config, keyring, line) = (setup.archiver(), Arc::clone(&setup.keyring), lifeline(&observed.archiver));
         let (shared, status) = (Arc::clone(ledger), Arc::clone(&observed.filing));
-        let archiver = start(move || {
+        let archiver = threads.start(move || {
             Archiver::new(config, keyring, shared, filed, status).with_lifeline(line).with_backlog(unfiled)
         });
         let outcomes = Port::new(archiver, Arc::clone(&observed.archiver.mailbox));
@@ -243,20 +241,24 @@ impl Pipeline {
         let around =
             Surroundings { archiver: outcomes.clone(), publisher: noted, lifeline: lifeline(&observed.executor) };
         let executor = ExecutorActor::new(&targets, core, journal.clone(), attempts, status, around);
-        let verified = Port::new(start(move || executor), Arc::clone(&observed.executor.mailbox));
+        let verified = Port::new(threads.start(move || executor), Arc::clone(&observed.executor.mailbox));
 
         let (judge, line) = (setup.judge(), lifeline(&observed.verifier));
-        let verifier = start(move || Verifier::new(judge, verified, outcomes, line));
+        let verifier = threads.start(move || Verifier::new(judge, verified, outcomes, line));
         let candidates = Port::new(verifier, Arc::clone(&observed.verifier.mailbox));
 
         let (config, status, line) = (setup.watcher(), Arc::clone(&observed.watching), lifeline(&observed.watcher));
-        let watcher = start(move || Watcher::new(config, candidates, status, line));
-        Ok(Self { journal, watcher, publisher, observed: Arc::clone(observed) })
+        let watcher = threads.start(move || Watcher::new(config, candidates, status, line));
+        Ok((Self { journal, watcher, publisher, observed: Arc::clone(observed) }, threads))
     }
 
     /// Ends the system after the first signal; a second one does not wait for anything.
-    async fn stop_on(self, mut signals: Signals) {
-        let signal = signals.next().await;
+    async fn stop_on(self, mut signals: Signals, manager: Manager) {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            message = manager.asks_to_stop() => message,
+        };
+        manager.stopping();
         tracing::info!(signal, "stopping: finishing what is in flight, then publishing it");
         tokio::select! {
             () = self.stop() => tracing::info!("stopped"),
