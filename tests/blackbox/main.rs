@@ -19,6 +19,7 @@ mod pipeline;
 mod publishing;
 mod rejections;
 mod replay;
+mod rolling;
 mod run_check;
 mod secrecy;
 mod startup;
