@@ -92,7 +92,7 @@ impl World {
     /// # Errors
     /// When it cannot be read, or is not what its name and its integrity file say.
     pub fn archived(&self, id: &CommandId) -> Result<Option<Filed>, Failure> {
-        let Some(found) = self.find(Folder::Archive, &format!("{id}.json"))? else { return Ok(None) };
+        let Some(found) = self.find(Folder::Archive, &format!("{id}.json"), None)? else { return Ok(None) };
         self.vouched(id.as_str(), "archive_sha256", &found)?;
         Filed::of(id, found.path, found.bytes, None).map(Some)
     }
@@ -102,7 +102,7 @@ impl World {
     /// # Errors
     /// When it cannot be read, or holds no document.
     pub fn dead_letter(&self, id: &CommandId) -> Result<Option<Filed>, Failure> {
-        let Some(found) = self.find(Folder::DeadLetter, &format!("{id}.json"))? else { return Ok(None) };
+        let Some(found) = self.find(Folder::DeadLetter, &format!("{id}.json"), None)? else { return Ok(None) };
         let unfit = |what: &str| Failure::failed(format!("{} {what}; there is nothing to plan", found.path));
         let letter: Letter =
             serde_json::from_slice(&found.bytes).map_err(|error| unfit(&format!("is no dead letter ({error})")))?;
@@ -116,7 +116,7 @@ impl World {
     /// When it is missing, or is not the one that was filed.
     pub fn diff(&self, filed: &Filed) -> Result<Found, Failure> {
         let name = format!("{}.patch", filed.name);
-        let found = self.find(Folder::Diffs, &name)?.ok_or_else(|| {
+        let found = self.find(Folder::Diffs, &name, Some(&filed.path))?.ok_or_else(|| {
             Failure::failed(format!("diffs/{name} is missing; bring it back: git checkout HEAD -- diffs"))
         })?;
         self.vouched(&filed.name, "diff_sha256", &found)?;
@@ -129,7 +129,8 @@ impl World {
     /// When the result is not the one that was filed.
     pub fn hashes(&self, filed: &Filed) -> Result<BTreeMap<String, Sha256>, Failure> {
         let mut hashes = BTreeMap::new();
-        let Some(found) = self.find(Folder::Results, &format!("{}.json", filed.name))? else { return Ok(hashes) };
+        let name = format!("{}.json", filed.name);
+        let Some(found) = self.find(Folder::Results, &name, Some(&filed.path))? else { return Ok(hashes) };
         self.vouched(&filed.name, "result_sha256", &found)?;
         let result: Value = serde_json::from_slice(&found.bytes)
             .map_err(|error| Failure::failed(format!("{} is no JSON: {error}; bring it back from git", found.path)))?;
@@ -148,7 +149,8 @@ impl World {
 
     /// Holds an artifact against the hash that the integrity file has under `key`.
     fn vouched(&self, name: &str, key: &str, found: &Found) -> Result<(), Failure> {
-        let Some(integrity) = self.find(Folder::Results, &format!("{name}.integrity.json"))? else {
+        let integrity = self.find(Folder::Results, &format!("{name}.integrity.json"), Some(&found.path))?;
+        let Some(integrity) = integrity else {
             warn(&format!("results/{name}.integrity.json is missing, so nothing vouches for {}", found.path));
             return Ok(());
         };
@@ -163,8 +165,13 @@ impl World {
         Ok(())
     }
 
-    fn find(&self, folder: Folder, name: &str) -> Result<Option<Found>, Failure> {
-        archiver::find(&self.cloud, folder, name).map_err(|error| {
+    /// Finds an artifact; all of a command's lie beside one that was found.
+    fn find(&self, folder: Folder, name: &str, beside: Option<&str>) -> Result<Option<Found>, Failure> {
+        let found = match beside {
+            Some(path) => archiver::find_beside(&self.cloud, folder, name, path),
+            None => archiver::find(&self.cloud, folder, name),
+        };
+        found.map_err(|error| {
             let cause = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
             Failure::failed(format!("{error}{cause}"))
         })

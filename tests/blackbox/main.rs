@@ -21,6 +21,7 @@ mod pipeline;
 mod publishing;
 mod rejections;
 mod replay;
+mod rolling;
 mod run_check;
 mod secrecy;
 mod soak;

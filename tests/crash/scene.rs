@@ -103,7 +103,7 @@ impl Scene {
             set_mode(&cloud.path(&format!("docs/{path}")), 0o644);
         }
         let config = cloud.config(
-            "[publish]\nlog_kib = 1\n[targets.MAIN]\nallow_delete = true\n[checks.yes]\nargv = [\"true\"]\nsandbox = \"best-effort\"\n\
+            "[publish]\nlog_kib = 1\nwindow = 2\n[targets.MAIN]\nallow_delete = true\n[checks.yes]\nargv = [\"true\"]\nsandbox = \"best-effort\"\n\
              [checks.no]\nargv = [\"false\"]\nsandbox = \"best-effort\"\n",
         );
         let after = snapshot(cloud.root(), &OWN);
@@ -286,24 +286,29 @@ impl Scene {
             (format!("dead_letter/{id}.json"), "dead_letter_sha256", !ok),
         ];
         for (path, _, there) in &present {
-            assert_eq!(cloud.exists(path), *there, "{what}: {path}");
+            assert_eq!(cloud.filed(path).is_some(), *there, "{what}: {path}");
             assert_eq!(commit.files.contains(path), *there, "{what}: {path} in {commit:?}");
         }
         assert!(commit.files.contains(&"logs/bridge.log".to_owned()), "{what}: {commit:?}");
         if !executed {
             return;
         }
-        let integrity = cloud.json(&format!("results/{id}.integrity.json"));
+        let filed = |path: &str| cloud.filed(path).unwrap_or_else(|| panic!("{what}: {path} is nowhere"));
+        let integrity = cloud.json(&filed(&format!("results/{id}.integrity.json")));
         assert_signed(&integrity, &cloud.secret);
         assert_eq!(integrity["input_sha256"], json!(expected.input_sha256), "{what}");
         for (path, key, there) in &present {
-            let hash = if *there { json!(sha256(&cloud.read(path))) } else { Value::Null };
+            let hash = if *there { json!(sha256(&cloud.read(&filed(path)))) } else { Value::Null };
             assert_eq!(integrity[*key], hash, "{what}: {path}");
         }
         if ok {
-            assert_eq!(sha256(&cloud.read(&format!("archive/{id}.json"))), expected.input_sha256, "{what}: {id}");
+            assert_eq!(
+                sha256(&cloud.read(&filed(&format!("archive/{id}.json")))),
+                expected.input_sha256,
+                "{what}: {id}"
+            );
         }
-        let result = cloud.json(&format!("results/{id}.json"));
+        let result = cloud.json(&filed(&format!("results/{id}.json")));
         assert_eq!(result["status"], json!(if ok { "ok" } else { "failed" }), "{what}: {result}");
     }
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::document::Doc;
 use super::git::{self, Commit};
+use super::snapshot::files;
 use super::{PATIENCE, poll};
 
 /// The binary under test.
@@ -234,11 +235,34 @@ impl Cloud {
         names(&self.path("commands")).into_iter().filter(|name| !name.starts_with('.')).collect()
     }
 
-    /// The dead letters, each with its name.
+    /// The dead letters, each with its name, wherever they lie.
     pub fn dead_letters(&self) -> Vec<(String, Value)> {
-        let all = names(&self.path("dead_letter"));
-        let shown = all.into_iter().filter(|name| !name.starts_with('.'));
-        shown.map(|name| (name.clone(), self.json(&format!("dead_letter/{name}")))).collect()
+        loop {
+            let all = files(&self.path("dead_letter")).into_iter();
+            let shown: Vec<PathBuf> =
+                all.filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with('.')).collect();
+            let read = |path: &PathBuf| {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                let bytes = fs::read(path).ok()?;
+                Some((name, serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{path:?}: {error}"))))
+            };
+            // One that was rolled over in between is found again.
+            if let Some(letters) = shown.iter().map(read).collect() {
+                return letters;
+            }
+        }
+    }
+
+    /// Where the artifact lies that was filed under this flat path: there, or in a segment.
+    pub fn filed(&self, flat: &str) -> Option<String> {
+        let (folder, name) = flat.split_once('/').unwrap();
+        let found: Vec<String> = files(&self.path(folder))
+            .iter()
+            .filter(|path| path.file_name().unwrap() == name)
+            .map(|path| path.strip_prefix(&self.root).unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert!(found.len() <= 1, "{found:?}");
+        found.into_iter().next()
     }
 
     /// A configuration file outside CLOUD.
