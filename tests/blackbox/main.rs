@@ -15,6 +15,7 @@ mod foreign;
 mod ingest;
 mod life;
 mod look_back;
+mod persons;
 mod pipeline;
 mod publishing;
 mod rejections;

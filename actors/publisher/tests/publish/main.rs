@@ -9,6 +9,7 @@
 )]
 
 mod commits;
+mod housekeeping;
 mod lockstep;
 mod persons;
 mod recovery;
