@@ -17,6 +17,7 @@ mod life;
 mod look_back;
 mod metrics;
 mod operating;
+mod persons;
 mod pipeline;
 mod publishing;
 mod rejections;

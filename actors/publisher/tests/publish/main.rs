@@ -10,6 +10,7 @@
 
 mod commits;
 mod faults;
+mod housekeeping;
 mod lockstep;
 mod persons;
 mod pushing;

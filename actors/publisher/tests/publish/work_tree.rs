@@ -127,8 +127,10 @@ fn an_index_that_somebody_holds_is_waited_for() {
         bridge.send(a).await;
         until("the push", || world.has_on_remote("bridge: results a (exit=0)")).await;
         assert!(lock.exists(), "it is not ours to remove");
+        assert!(bridge.status.index_is_held());
         std::fs::remove_file(&lock).unwrap();
         bridge.quiet(&world, 1).await;
+        until("it is over", || !bridge.status.index_is_held()).await;
         assert_eq!(git(&world.cloud, &["status", "--porcelain"]), "?? meta/");
     });
 }

@@ -1,0 +1,65 @@
+//! Packs, loose objects, reflogs and leftovers, in a repository that is in use.
+
+use publisher::housekeeping::{LOOSE_MAX, PACKS_MAX, clutter};
+
+use crate::world::{World, git, run, try_git, until, write};
+
+#[test]
+fn packs_and_peoples_loose_objects_are_consolidated_in_a_quiet_moment() {
+    let mut world = World::seeded();
+    run(world.config(), |bridge| async move {
+        until("a first look", || bridge.status.is_ready()).await;
+        let objects = world.cloud.join(".git/objects");
+        let commands = PACKS_MAX as u64 + 10;
+        for n in 0..commands {
+            let filed = world.file(&format!("c-{n}"));
+            bridge.send(filed).await;
+            until("its commit", || bridge.status.committed() > n).await;
+        }
+        until("fewer packs", || clutter(&objects).packs < PACKS_MAX).await;
+        bridge.quiet(&world, commands).await;
+        // A person's commit of many files leaves as many loose objects.
+        for n in 0..2 * LOOSE_MAX {
+            write(&world.cloud, &format!("many/{n}.txt"), &format!("{n}\n"));
+        }
+        until("no lock", || try_git(&world.cloud, &["add", "many"]).status.success()).await;
+        until("their commit", || try_git(&world.cloud, &["commit", "-qm", "many"]).status.success()).await;
+        until("no loose objects", || {
+            let counts = git(&world.cloud, &["count-objects"]);
+            counts.split(' ').next().unwrap().parse::<usize>().unwrap() < LOOSE_MAX
+        })
+        .await;
+        let kept = std::fs::read_dir(objects.join("pack")).unwrap().flatten();
+        let kept = kept.filter(|entry| entry.path().extension().is_some_and(|it| it == "keep")).count();
+        assert_eq!(kept, 0, "every pack is named by the branch");
+        world.assert_sound();
+    });
+}
+
+#[test]
+fn a_reflog_that_has_grown_is_trimmed_and_keeps_what_people_did() {
+    let mut world = World::seeded();
+    let zero = "0".repeat(40);
+    let head = git(&world.cloud, &["rev-parse", "HEAD"]);
+    let line = move |what: &str| format!("{zero} {head} A <a@b> 1700000000 +0000\t{what}\n");
+    for log in ["HEAD", "refs/heads/main"] {
+        let text = line("commit: mine") + &line("bridge: 1 commits").repeat(10_000);
+        write(&world.cloud, &format!(".git/logs/{log}"), &text);
+    }
+    let first = line("commit: mine");
+    run(world.config(), |bridge| async move {
+        for n in 0..PACKS_MAX as u64 + 10 {
+            let filed = world.file(&format!("c-{n}"));
+            bridge.send(filed).await;
+            until("its commit", || bridge.status.committed() > n).await;
+        }
+        for log in ["HEAD", "refs/heads/main"] {
+            let path = world.cloud.join(".git/logs").join(log);
+            let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
+            until("a shorter reflog", || lines() < 2_000).await;
+            assert!(lines() > 1_000);
+            assert!(std::fs::read_to_string(&path).unwrap().starts_with(&first));
+        }
+        assert_eq!(git(&world.cloud, &["rev-parse", "main@{0}"]), git(&world.cloud, &["rev-parse", "main"]));
+    });
+}
