@@ -7,19 +7,21 @@
 const path = require("path");
 
 const home = process.env.GHOST_BRIDGE_HOME || path.resolve(__dirname, "..");
-const env = { CLOUD: process.env.CLOUD };
-// A variable that is not set must stay so: PM2 would pass the word "undefined".
+for (const name of ["CLOUD", "GPT_BRIDGE_HMAC_SECRET"]) {
+  if (!process.env[name]) throw new Error(`set ${name} before you start PM2`);
+}
+const env = {};
 for (const name of [
+  "CLOUD",
   "GPT_BRIDGE_HMAC_SECRET",
   "GPT_BRIDGE_HMAC_SECRET_NEXT",
   "GPT_BRIDGE_HMAC_ROTATION_ENDS",
   "GHOST_BRIDGE_CONFIG",
   "RUST_LOG",
 ]) {
-  if (process.env[name]) env[name] = process.env[name];
-}
-for (const name of ["CLOUD", "GPT_BRIDGE_HMAC_SECRET"]) {
-  if (!process.env[name]) throw new Error(`set ${name} before you start PM2`);
+  // Empty counts as not set. It is said all the same: PM2 keeps the old value of a variable that is left out, and a
+  // rotation would not end.
+  env[name] = process.env[name] || "";
 }
 
 module.exports = {
@@ -34,11 +36,23 @@ module.exports = {
       // One instance, ever: a second one ends with status 75.
       exec_mode: "fork",
       instances: 1,
-      // SIGINT, then time to finish and publish what is in flight (10 s at most) before SIGKILL.
+      // Online when the bridge says so on PM2's channel: the actors run, and what the last run left is committed. After
+      // listen_timeout PM2 calls it online unasked; the bridge goes on getting ready.
+      wait_ready: true,
+      listen_timeout: 60000,
+      // SIGINT, then time to finish and publish what is in flight (10 s at most) before SIGKILL. To the bridge alone: it
+      // ends its own children, and a push that is under way is part of what is finished.
       kill_timeout: 12000,
-      // A wrong command line or configuration does not mend itself: no restart.
-      stop_exit_codes: [0, 64, 78],
+      treekill: false,
+      // A wrong command line or configuration does not mend itself: no restart. 0 must not stand here, because PM2 takes
+      // an end by kill -9, or for want of memory, for 0.
+      stop_exit_codes: [64, 78],
+      // 0.2 s, then half as long again each time, up to 15 s.
       exp_backoff_restart_delay: 200,
+      // Memory stays bounded whatever lies in commands/; this is far beyond it.
+      max_memory_restart: "1G",
+      // PM2 is to look for no version control in the bridge's folder.
+      vizion: false,
       merge_logs: true,
       time: false,
     },

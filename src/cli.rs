@@ -3,15 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{FILE_VARIABLE, Settings};
 use crate::exit::{Failure, one_line, print};
+use crate::manager::Inherited;
 use crate::secrets::{Secrets, Taken};
 use crate::telemetry::LogFormat;
 
+mod audit;
 mod commit_tree;
+mod completions;
 mod demo;
+mod dlq;
+mod doctor;
 mod document;
 mod filed;
 mod guard;
@@ -19,8 +24,10 @@ mod init;
 mod replay;
 mod revert;
 pub mod run;
+mod show;
 mod sign;
 mod smoke;
+mod status;
 mod submit;
 
 /// The variable that names CLOUD.
@@ -45,7 +52,7 @@ Environment:
 
 Exit status:
   0   done, or stopped cleanly
-  1   smoke, demo, sign, replay or revert: it did not come out well
+  1   smoke, demo, sign, replay, revert, status, show, audit, dlq or doctor: it did not come out well
   64  the command line is wrong
   70  a bug, or a spent restart budget
   75  another instance holds the lock
@@ -58,7 +65,10 @@ Examples:
   CLOUD=~/sync ghost-bridge smoke                  is it serving?
   ghost-bridge --cloud ~/sync sign --fill --submit task.json
   ghost-bridge replay fix-17                       does the same still come of it?
-  ghost-bridge revert fix-17 | ghost-bridge sign --submit";
+  ghost-bridge revert fix-17 | ghost-bridge sign --submit
+  ghost-bridge show fix-17                         what became of it?
+  ghost-bridge audit                               is all that was filed as it was filed?
+  ghost-bridge doctor                              is all set up well?";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -99,6 +109,18 @@ enum Command {
     Replay(replay::Args),
     /// Print a command, still to be signed, that takes a filed one back
     Revert(revert::Args),
+    /// Tell how the running bridge is, or what the disk tells where none answers
+    Status(status::Args),
+    /// Show everything that is known about a command: outcome, times, artifacts, audit line, commit, diff
+    Show(show::Args),
+    /// Hold the audit log, every artifact and the branch against one another
+    Audit(audit::Args),
+    /// List, show and requeue the documents that were refused or failed
+    Dlq(dlq::Args),
+    /// Check secret, configuration, CLOUD, git, remote, clock, disk, kernel and services, each with its remedy
+    Doctor(doctor::Args),
+    /// Print what a shell needs to complete this command line
+    Completions(completions::Args),
     /// Show everything on this machine in a temporary folder, with nothing set up
     Demo(demo::Args),
     /// A stage of the sandbox that checks run in; the bridge starts it by itself
@@ -110,7 +132,7 @@ enum Command {
 ///
 /// # Errors
 /// Whatever goes wrong, as one line and an exit status.
-pub fn main(taken: Taken) -> Result<(), Failure> {
+pub fn main(taken: Taken, inherited: Inherited) -> Result<(), Failure> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -119,12 +141,18 @@ pub fn main(taken: Taken) -> Result<(), Failure> {
         Err(error) => return Err(usage(&error)),
     };
     match cli.command {
-        Command::Run => run::run(&cli.globals, taken),
+        Command::Run => run::run(&cli.globals, taken, inherited),
         Command::Init(args) => init::run(&cli.globals, &args),
         Command::Sign(args) => sign::run(&cli.globals, &args, taken),
         Command::Smoke => smoke::run(&cli.globals, taken),
         Command::Replay(args) => replay::run(&cli.globals, &args, taken),
         Command::Revert(args) => revert::run(&cli.globals, &args),
+        Command::Status(args) => status::run(&cli.globals, &args),
+        Command::Show(args) => show::run(&cli.globals, &args, taken),
+        Command::Audit(args) => audit::run(&cli.globals, &args, taken),
+        Command::Dlq(args) => dlq::run(&cli.globals, &args, taken),
+        Command::Doctor(args) => doctor::run(&cli.globals, &args, taken),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Demo(args) => demo::run(&args),
         // Nothing before this line has started a thread, and nothing may.
         Command::CheckLauncher => executor::sandbox::main().map_err(|error| {
@@ -137,7 +165,7 @@ pub fn main(taken: Taken) -> Result<(), Failure> {
 fn usage(error: &clap::Error) -> Failure {
     if matches!(error.kind(), ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
         return Failure::usage(
-            "which command: run, init, sign, smoke, replay, revert or demo? (try: ghost-bridge --help)",
+            "which command: run, init, sign, smoke, status, show, audit, dlq, doctor, replay, revert, demo or completions? (try: ghost-bridge --help)",
         );
     }
     let text = error.render().to_string();
@@ -208,7 +236,6 @@ fn secrets(taken: Taken) -> Result<Secrets, Failure> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_definition_holds_together() {

@@ -126,13 +126,15 @@ impl Default for Publish {
 pub struct Http {
     /// Where it listens; loopback unless `allow_remote`.
     pub listen: SocketAddr,
+    /// Whether the operator chose that address; the default may be taken by another bridge.
+    pub chosen: bool,
     /// Whether it may listen where other machines can reach it.
     pub allow_remote: bool,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)), allow_remote: false }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)), chosen: false, allow_remote: false }
     }
 }
 

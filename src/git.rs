@@ -42,10 +42,12 @@ pub enum GitError {
         words: String,
     },
     /// It took too long.
-    #[error("git {what} did not end within {} s", TIME_LIMIT.as_secs())]
+    #[error("git {what} did not end within {} s", .limit.as_secs())]
     TooSlow {
         /// The subcommand.
         what: String,
+        /// The longest that it may take.
+        limit: Duration,
     },
     /// It printed too much.
     #[error("git {what} printed more than {max_bytes} bytes")]
@@ -62,7 +64,15 @@ pub enum GitError {
 /// # Errors
 /// When it cannot be started, fails, or takes too long.
 pub fn ask(folder: &Path, args: &[&str]) -> Result<String, GitError> {
-    let (stdout, _) = run(folder, args, None, MAX_OUTPUT_BYTES)?;
+    ask_within(folder, args, TIME_LIMIT)
+}
+
+/// The same, within `limit`.
+///
+/// # Errors
+/// The same.
+pub fn ask_within(folder: &Path, args: &[&str], limit: Duration) -> Result<String, GitError> {
+    let (stdout, _) = run(folder, args, None, MAX_OUTPUT_BYTES, limit)?;
     let text = String::from_utf8_lossy(&stdout).into_owned();
     Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
 }
@@ -73,13 +83,19 @@ pub fn ask(folder: &Path, args: &[&str]) -> Result<String, GitError> {
 /// # Errors
 /// When it cannot be started, fails, takes too long, or prints more than `max_bytes`.
 pub fn read(folder: &Path, args: &[&str], input: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, GitError> {
-    let (stdout, is_whole) = run(folder, args, Some(input), max_bytes)?;
+    let (stdout, is_whole) = run(folder, args, Some(input), max_bytes, TIME_LIMIT)?;
     let what = || (*args.first().unwrap_or(&"")).to_owned();
     if is_whole { Ok(stdout) } else { Err(GitError::TooMuch { what: what(), max_bytes }) }
 }
 
 /// Runs git; also says whether all of its output is there.
-fn run(folder: &Path, args: &[&str], input: Option<Vec<u8>>, max_bytes: u64) -> Result<(Vec<u8>, bool), GitError> {
+fn run(
+    folder: &Path,
+    args: &[&str],
+    input: Option<Vec<u8>>,
+    max_bytes: u64,
+    limit: Duration,
+) -> Result<(Vec<u8>, bool), GitError> {
     let what = || (*args.first().unwrap_or(&"")).to_owned();
     #[expect(clippy::disallowed_methods, reason = "waited for with a time limit below")]
     let mut command = Command::new("git");
@@ -98,11 +114,11 @@ fn run(folder: &Path, args: &[&str], input: Option<Vec<u8>>, max_bytes: u64) -> 
         std::thread::spawn(move || pipe.write_all(&input));
     }
     let (stdout, stderr) = (collect(child.stdout.take(), max_bytes), collect(child.stderr.take(), MAX_OUTPUT_BYTES));
-    let Some(status) = wait(&mut child) else {
+    let Some(status) = wait(&mut child, limit) else {
         // The readers end by themselves once the last holder of the pipes is gone; nobody waits for them.
         let _ = child.kill();
         let _ = child.wait();
-        return Err(GitError::TooSlow { what: what() });
+        return Err(GitError::TooSlow { what: what(), limit });
     };
     let (stdout, is_whole) = stdout.join().unwrap_or_default();
     let (stderr, _) = stderr.join().unwrap_or_default();
@@ -127,8 +143,8 @@ fn collect(
     })
 }
 
-fn wait(child: &mut Child) -> Option<ExitStatus> {
-    let deadline = Instant::now() + TIME_LIMIT;
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),

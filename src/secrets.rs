@@ -20,6 +20,11 @@ pub const NEXT: &str = "GPT_BRIDGE_HMAC_SECRET_NEXT";
 /// The variable of the instant from which only the next secret is accepted.
 pub const ROTATION_ENDS: &str = "GPT_BRIDGE_HMAC_ROTATION_ENDS";
 
+/// From so many bytes on a secret counts as long.
+const GOOD_BYTES: usize = 32;
+/// From so many different bytes on it counts as mixed.
+const GOOD_DISTINCT: usize = 12;
+
 /// What the environment held. Wiped on drop; never displayed.
 pub struct Taken {
     current: Option<Zeroizing<Vec<u8>>>,
@@ -96,6 +101,35 @@ pub unsafe fn take() -> Taken {
 }
 
 impl Taken {
+    /// Why the current secret could be guessed, if it could; nothing of the secret is told.
+    #[must_use]
+    pub fn weakness(&self) -> Option<&'static str> {
+        let bytes = self.current.as_ref().filter(|bytes| !bytes.is_empty())?;
+        let mut seen = [false; 256];
+        for byte in bytes.iter() {
+            if let Some(seen) = seen.get_mut(usize::from(*byte)) {
+                *seen = true;
+            }
+        }
+        let distinct = seen.iter().filter(|seen| **seen).count();
+        if bytes.len() < GOOD_BYTES {
+            return Some("it is shorter than 32 bytes");
+        }
+        (distinct < GOOD_DISTINCT).then_some("it is made of very few different characters")
+    }
+
+    /// Checks what was taken, if anything was: `None` where no variable is set.
+    ///
+    /// # Errors
+    /// As for [`Taken::check`].
+    pub fn check_if_any(self, now: DateTime<Utc>) -> Result<Option<Secrets>, SecretsError> {
+        let values = [&self.current, &self.next, &self.rotation_ends];
+        if values.into_iter().all(|value| value.as_ref().is_none_or(|bytes| bytes.is_empty())) {
+            return Ok(None);
+        }
+        self.check(now).map(Some)
+    }
+
     /// Checks what was taken. An empty variable counts as one that is not set.
     ///
     /// # Errors
@@ -185,6 +219,14 @@ mod tests {
             assert!(line.contains(wanted), "{line}");
             assert!(!line.contains("hunter2") && !line.contains('\n'), "{line}");
         }
+    }
+
+    #[test]
+    fn what_can_be_guessed_is_called_weak() {
+        let weak = |text: &str| taken(Some(text.as_bytes()), None, None).weakness();
+        assert_eq!(taken(None, None, None).weakness(), None);
+        assert!(weak(GOOD).unwrap().contains("32") && weak(&"ab".repeat(30)).unwrap().contains("few"));
+        assert_eq!(weak("ZqJ3v0yT8kP1xW5rB7nC2mD4fG6hL9sA+/="), None);
     }
 
     #[test]

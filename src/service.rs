@@ -10,11 +10,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::prelude::{Actor, Addr, Arbiter, Context, Supervised, Supervisor, System};
-use archiver::{Archiver, ArchiverConfig, ArchiverStatus};
+use actix::prelude::{Addr, System};
+use archiver::{Archiver, ArchiverConfig};
 use chrono::{TimeDelta, Utc};
 use executor::actor::{ExecutorActor, Surroundings};
 use executor::config::TargetConfig;
@@ -27,14 +27,17 @@ use protocol::ledger::Ledger;
 use protocol::message::{Attempt, Executed, Outcome};
 use protocol::signing::Keyring;
 use protocol::ticket::Ticket;
-use publisher::{Publisher, PublisherConfig, PublisherStatus};
-use supervision::{Budget, Gauge, Lifeline, MAILBOX_CAPACITY, Port};
+use publisher::{Publisher, PublisherConfig};
+use supervision::Port;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use verifier::{Judge, TimeRules, Verifier};
-use watcher::{Pause, Watcher, WatcherConfig, WatcherStatus};
+use watcher::{Pause, Watcher, WatcherConfig};
 
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::http;
+use crate::manager::{Inherited, Manager, Threads};
+use crate::observed::{Observed, Phase};
 
 /// The longest that commands in flight are waited for at a stop; those that are left are found again at the next start.
 const DRAIN_LIMIT: Duration = Duration::from_millis(3_500);
@@ -70,14 +73,16 @@ pub fn targets(config: &Config, cloud: &Path) -> BTreeMap<String, TargetConfig> 
     config.targets.iter().map(|(name, config)| (name.clone(), target(config))).collect()
 }
 
-/// Runs the service until SIGINT or SIGTERM. `announce` tells the world that it starts: from then on a signal ends it
-/// cleanly.
+/// Runs the service until SIGINT, SIGTERM or the process manager's word. `announce` tells the world that it starts: from
+/// then on a signal ends it cleanly. `inherited` is what the process manager left.
 ///
 /// # Errors
 /// When it cannot start, or when it had to end because of a bug or a spent restart budget.
-pub fn run(setup: Setup, announce: impl FnOnce()) -> Result<(), Failure> {
+pub fn run(setup: Setup, inherited: Inherited, announce: impl FnOnce()) -> Result<(), Failure> {
     let runner = System::new();
     let signals = runner.block_on(async { Signals::listen() })?;
+    let observed = Arc::new(Observed::new(setup.cloud.clone(), setup.config.supervision, Utc::now()));
+    http::start(setup.config.http, Arc::clone(&observed))?;
     announce();
     let ledger = Arc::new(Ledger::default());
     let (journal, left) = Journal::open(&setup.cloud).map_err(|error| Failure::config(error.to_string()))?;
@@ -99,14 +104,20 @@ pub fn run(setup: Setup, announce: impl FnOnce()) -> Result<(), Failure> {
             "the journal of the last run is recovered"
         );
     }
-    let pipeline = runner.block_on(async { Pipeline::start(&setup, &ledger, journal, recovered) })?;
+    let (pipeline, threads) =
+        runner.block_on(async { Pipeline::start(&setup, &observed, &ledger, journal, recovered) })?;
+    observed.enter(Phase::Running);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready: watching commands/");
-    runner.block_on(async { drop(actix::spawn(pipeline.stop_on(signals))) });
+    runner.block_on(async {
+        let manager = Manager::attend(inherited, Arc::clone(&observed), threads);
+        drop(actix::spawn(pipeline.stop_on(signals, manager)));
+    });
     match runner.run_with_code() {
         Ok(0) => Ok(()),
-        Ok(_) => Err(Failure::bug(
-            "the service ended because of a failure it could not handle (see the log); start it again, it recovers from disk",
-        )),
+        Ok(_) => {
+            let cause = observed.fatal().unwrap_or_else(|| "a failure it could not handle (see the log)".to_owned());
+            Err(Failure::bug(format!("the service ended: {cause}; start it again, it recovers from disk")))
+        }
         Err(error) => {
             Err(Failure::bug(format!("the actor system ended badly: {error}; start it again, it recovers from disk")))
         }
@@ -129,6 +140,7 @@ impl Setup {
             fetch_every: Duration::from_secs(publish.fetch_secs),
             attempts: publish.attempts,
             max_pushes_per_minute: publish.max_pushes_per_minute,
+            window: usize::try_from(publish.window).unwrap_or(usize::MAX),
             author_name: publish.author_name.clone(),
             author_email: publish.author_email.clone(),
             ..PublisherConfig::new(&self.cloud)
@@ -186,35 +198,30 @@ struct Pipeline {
     journal: Journal,
     watcher: Addr<Watcher>,
     publisher: Addr<Publisher>,
-    watching: Arc<WatcherStatus>,
-}
-
-/// Starts an actor under supervision, on a thread of its own.
-fn start<A>(make: impl FnOnce() -> A + Send + 'static) -> Addr<A>
-where
-    A: Actor<Context = Context<A>> + Supervised,
-{
-    Supervisor::start_in_arbiter(&Arbiter::new().handle(), |_| make())
+    observed: Arc<Observed>,
 }
 
 impl Pipeline {
-    fn start(setup: &Setup, ledger: &Arc<Ledger>, journal: Journal, recovered: Recovery) -> Result<Self, Failure> {
-        let supervision = setup.config.supervision;
-        let restarts = usize::try_from(supervision.max_restarts).unwrap_or(usize::MAX);
-        let budget = Arc::new(Mutex::new(Budget::new(restarts, Duration::from_secs(supervision.within_secs))));
+    fn start(
+        setup: &Setup,
+        observed: &Arc<Observed>,
+        ledger: &Arc<Ledger>,
+        journal: Journal,
+        recovered: Recovery,
+    ) -> Result<(Self, Threads), Failure> {
         let system = System::current();
-        let lifeline = |actor| Lifeline::new(actor, system.clone(), Arc::clone(&budget));
-        let gauge = |actor| Gauge::new(actor, MAILBOX_CAPACITY);
+        let lifeline = |seen| observed.lifeline(seen, &system);
+        let mut threads = Threads::default();
 
         let attempts = recovered.tries(publisher::attempts(&setup.cloud));
         let unfiled = recovered.outcomes.into_iter().map(backlog).collect();
         let unfiled = archiver::restore(&setup.archiver(), &setup.keyring, ledger, unfiled).map_err(unrecovered)?;
 
-        let (config, status, line) = (setup.publisher(), Arc::new(PublisherStatus::default()), lifeline("publisher"));
-        let publisher = start(move || Publisher::new(config, status, line));
-        let mailbox = gauge("publisher");
-        let filed = Port::new(publisher.clone(), Arc::clone(&mailbox));
-        let noted = Port::new(publisher.clone(), mailbox);
+        let (config, status, line) =
+            (setup.publisher(), Arc::clone(&observed.publishing), lifeline(&observed.publisher));
+        let publisher = threads.start(move || Publisher::new(config, status, line));
+        let filed = Port::new(publisher.clone(), Arc::clone(&observed.publisher.mailbox));
+        let noted = Port::new(publisher.clone(), Arc::clone(&observed.publisher.mailbox));
         for (id, tried) in recovered.interrupted {
             let known = attempts.get(id.as_str()).copied().unwrap_or(tried);
             let error = "worker_crashed: the process ended before the command's checks had a verdict".to_owned();
@@ -222,34 +229,36 @@ impl Pipeline {
             let _ = noted.send(Attempt { id, attempts: known, error, at: Utc::now() });
         }
 
-        let (config, keyring, line) = (setup.archiver(), Arc::clone(&setup.keyring), lifeline("archiver"));
-        let shared = Arc::clone(ledger);
-        let archiver = start(move || {
-            Archiver::new(config, keyring, shared, filed, Arc::new(ArchiverStatus::default()))
-                .with_lifeline(line)
-                .with_backlog(unfiled)
+        let (config, keyring, line) = (setup.archiver(), Arc::clone(&setup.keyring), lifeline(&observed.archiver));
+        let (shared, status) = (Arc::clone(ledger), Arc::clone(&observed.filing));
+        let archiver = threads.start(move || {
+            Archiver::new(config, keyring, shared, filed, status).with_lifeline(line).with_backlog(unfiled)
         });
-        let outcomes = Port::new(archiver, gauge("archiver"));
+        let outcomes = Port::new(archiver, Arc::clone(&observed.archiver.mailbox));
 
-        let (targets, status) = (targets(&setup.config, &setup.cloud), Arc::new(ExecutorStatus::default()));
+        let (targets, status) = (targets(&setup.config, &setup.cloud), Arc::clone(&observed.executing));
         let core = setup.executor(&targets, Arc::clone(ledger), journal.clone(), Arc::clone(&status))?;
-        let around = Surroundings { archiver: outcomes.clone(), publisher: noted, lifeline: lifeline("executor") };
+        let around =
+            Surroundings { archiver: outcomes.clone(), publisher: noted, lifeline: lifeline(&observed.executor) };
         let executor = ExecutorActor::new(&targets, core, journal.clone(), attempts, status, around);
-        let verified = Port::new(start(move || executor), gauge("executor"));
+        let verified = Port::new(threads.start(move || executor), Arc::clone(&observed.executor.mailbox));
 
-        let (judge, line) = (setup.judge(), lifeline("verifier"));
-        let verifier = start(move || Verifier::new(judge, verified, outcomes, line));
-        let candidates = Port::new(verifier, gauge("verifier"));
+        let (judge, line) = (setup.judge(), lifeline(&observed.verifier));
+        let verifier = threads.start(move || Verifier::new(judge, verified, outcomes, line));
+        let candidates = Port::new(verifier, Arc::clone(&observed.verifier.mailbox));
 
-        let watching = Arc::new(WatcherStatus::default());
-        let (config, status, line) = (setup.watcher(), Arc::clone(&watching), lifeline("watcher"));
-        let watcher = start(move || Watcher::new(config, candidates, status, line));
-        Ok(Self { journal, watcher, publisher, watching })
+        let (config, status, line) = (setup.watcher(), Arc::clone(&observed.watching), lifeline(&observed.watcher));
+        let watcher = threads.start(move || Watcher::new(config, candidates, status, line));
+        Ok((Self { journal, watcher, publisher, observed: Arc::clone(observed) }, threads))
     }
 
     /// Ends the system after the first signal; a second one does not wait for anything.
-    async fn stop_on(self, mut signals: Signals) {
-        let signal = signals.next().await;
+    async fn stop_on(self, mut signals: Signals, manager: Manager) {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            message = manager.asks_to_stop() => message,
+        };
+        manager.stopping();
         tracing::info!(signal, "stopping: finishing what is in flight, then publishing it");
         tokio::select! {
             () = self.stop() => tracing::info!("stopped"),
@@ -260,13 +269,15 @@ impl Pipeline {
 
     async fn stop(&self) {
         let deadline = Instant::now() + DRAIN_LIMIT;
+        self.observed.enter(Phase::Stopping);
         // An error means that the actor is gone, and then there is nothing to wait for.
         let _ = tokio::time::timeout(DRAIN_LIMIT, self.watcher.send(Pause)).await;
         // What the last life of the process left to be filed has no place in flight; the journal knows of it.
-        while (self.watching.in_flight() > 0 || self.journal.has_open_commands()) && Instant::now() < deadline {
+        while (self.observed.watching.in_flight() > 0 || self.journal.has_open_commands()) && Instant::now() < deadline
+        {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
-        let left = self.watching.in_flight();
+        let left = self.observed.watching.in_flight();
         if left > 0 {
             tracing::warn!(left, "not all commands in flight were finished in time; they are still in commands/");
         }
@@ -310,7 +321,7 @@ fn unrecovered(error: archiver::RecoverError) -> Failure {
 /// no place in flight is taken by it.
 fn backlog(recovered: Recovered) -> Outcome {
     let Recovered { file, command, execution, receipt } = recovered;
-    let ticket = Ticket::new(file, Instant::now(), Box::new(|_| {}));
+    let ticket = Ticket::of_another_life(file);
     Outcome::Executed(Executed { ticket, command, execution, receipt, recovered: true })
 }
 

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::exit::Failure;
 
 /// What is logged where `RUST_LOG` says nothing.
-const DEFAULT_FILTER: &str = "info";
+const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_http=off";
 
 /// How a line of the log is spelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]

@@ -71,6 +71,11 @@ impl Draft {
         self.set("id", quoted(id.as_str()));
     }
 
+    /// Takes fields out of the document, as far as they are there.
+    pub fn remove(&mut self, keys: &[&str]) {
+        self.fields.retain(|(key, _)| !keys.contains(&key.as_str()));
+    }
+
     /// Adds every field that can be made up where it is missing; valid for `ttl` from `issued_at`.
     ///
     /// # Errors

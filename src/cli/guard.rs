@@ -74,6 +74,23 @@ pub fn install(cloud: &Path) -> io::Result<Guard> {
     Ok(Guard::Written(hook))
 }
 
+/// Whether the hook is installed in the repository of the work tree `cloud`, as it should be.
+///
+/// # Errors
+/// When git cannot be asked, or the hook cannot be read.
+pub fn is_installed(cloud: &Path) -> io::Result<bool> {
+    let hook = git::ask(cloud, &["rev-parse", "--git-path", "hooks/pre-commit"]).map_err(io::Error::other)?;
+    let hook = cloud.join(hook);
+    match fs::symlink_metadata(&hook) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+        Ok(metadata) => {
+            let is_executable = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
+            Ok(is_executable && fs::read(&hook)? == HOOK.as_bytes())
+        }
+    }
+}
+
 /// Whether `folder`, or the nearest folder above it that exists, lies in `home`.
 fn within(folder: &Path, home: &Path) -> bool {
     let Ok(home) = home.canonicalize() else { return false };
@@ -121,7 +138,9 @@ mod tests {
         fs::write(cloud.join("commands/.retries.json"), "{}").unwrap();
         git::ask(&cloud, &["add", "--force", "."]).unwrap();
         commit(&cloud).unwrap();
+        assert!(!is_installed(&cloud).unwrap());
         assert!(matches!(install(&cloud).unwrap(), Guard::Written(_)));
+        assert!(is_installed(&cloud).unwrap());
         assert!(matches!(install(&cloud).unwrap(), Guard::Kept(_)));
         // Changed: blocked, and everything is as it was.
         fs::write(cloud.join("commands/.retries.json"), "{ }").unwrap();

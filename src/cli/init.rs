@@ -82,6 +82,14 @@ pub fn run(globals: &Globals, args: &Args) -> Result<(), Failure> {
     print(&format!("CLOUD {cloud}\n{report}{}", next_steps(&layout)))
 }
 
+/// The lines that the `.gitignore` of CLOUD lacks.
+///
+/// # Errors
+/// When there is something else in its place, or it cannot be read.
+pub fn missing_ignores(layout: &Layout) -> Result<Vec<&'static str>, Failure> {
+    Ok(Ignore::look(&layout.at_path(".gitignore"))?.missing)
+}
+
 /// Finds out, without making anything, whether the folder may become a CLOUD.
 fn look(wished: &Path) -> Result<Repository, Failure> {
     // Of a folder that is not there yet, the nearest one above tells.

@@ -7,6 +7,7 @@ use chrono::Utc;
 use crate::exit::Failure;
 use crate::instance::InstanceLock;
 use crate::layout::Layout;
+use crate::manager::Inherited;
 use crate::secrets::Taken;
 use crate::service::{self, Setup};
 use crate::telemetry;
@@ -17,7 +18,7 @@ use super::Globals;
 ///
 /// # Errors
 /// When the surroundings are not fit, another instance runs, or the service fails.
-pub fn run(globals: &Globals, taken: Taken) -> Result<(), Failure> {
+pub fn run(globals: &Globals, taken: Taken, inherited: Inherited) -> Result<(), Failure> {
     // A test says in FAILPOINTS where the process is to die; see `supervision::crash_point!`.
     #[cfg(feature = "failpoints")]
     let _deaths = fail::FailScenario::setup();
@@ -34,5 +35,5 @@ pub fn run(globals: &Globals, taken: Taken) -> Result<(), Failure> {
     // Held until the service has stopped.
     let _lock = InstanceLock::take(layout.cloud(), Utc::now())?;
     layout.make_folders().map_err(Failure::config)?;
-    service::run(setup, || layout.banner())
+    service::run(setup, inherited, || layout.banner())
 }

@@ -115,7 +115,12 @@ fn read(file: Option<&Path>, max_bytes: u64) -> Result<Vec<u8>, Failure> {
 
 /// What the bridge would say against the document, as far as it can be told from here. Which targets there are is only
 /// known with the bridge's own configuration.
-fn objection(object: &Object, settings: Option<&Settings>, ingest: &Ingest, now: DateTime<Utc>) -> Option<String> {
+pub(super) fn objection(
+    object: &Object,
+    settings: Option<&Settings>,
+    ingest: &Ingest,
+    now: DateTime<Utc>,
+) -> Option<String> {
     let (targets, checks) = (settings.map(Settings::target_names), settings.map(Settings::check_names));
     let is_known =
         |names: &Option<Vec<String>>, name: &str| names.as_ref().is_none_or(|names| names.iter().any(|it| it == name));

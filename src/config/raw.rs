@@ -338,7 +338,7 @@ impl RawHttp {
             let remedy = "a loopback address such as \"127.0.0.1:9464\", or http.allow_remote must be true";
             return Err(checker.wrong(&key, &format!("{listen}, which other machines can reach"), remedy));
         }
-        Ok(Http { listen, allow_remote: self.allow_remote })
+        Ok(Http { listen, chosen: self.listen.is_some(), allow_remote: self.allow_remote })
     }
 }
 

@@ -37,6 +37,7 @@ fn the_defaults_are_the_contracts() {
         assert_eq!(config.ingest.settle_ms, 500);
         assert_eq!(config.publish.max_pushes_per_minute, None);
         assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
+        assert!(!config.http.chosen);
     }
 }
 
@@ -99,7 +100,7 @@ fn every_key_is_read() {
     assert_eq!((config.publish.fetch_secs, config.publish.attempts), (9, 10));
     assert_eq!((config.publish.window, config.publish.log_kib), (11, 12));
     assert_eq!((config.publish.author_name.as_str(), config.publish.author_email.as_str()), ("A B", "a@b"));
-    assert_eq!(config.http, Http { listen: "0.0.0.0:0".parse().unwrap(), allow_remote: true });
+    assert_eq!(config.http, Http { listen: "0.0.0.0:0".parse().unwrap(), chosen: true, allow_remote: true });
     assert_eq!(config.supervision, Supervision { max_restarts: 13, within_secs: 14 });
     let file = place.top.join("bridge.toml");
     assert_eq!(Settings::load(Some(&file)).unwrap().cloud(), Some(place.cloud.clone()));

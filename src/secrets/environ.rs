@@ -1,8 +1,8 @@
 //! Takes variables out of the process's environment so that nothing of them stays behind.
 //!
 //! `remove_var` alone only unlinks a variable: the block that the kernel laid out at `execve` keeps its bytes, and
-//! `/proc/<pid>/environ` goes on showing them. So the bytes are overwritten first. This is the only module with unsafe
-//! code.
+//! `/proc/<pid>/environ` goes on showing them. So the bytes are overwritten first. Unsafe code
+//! is only here and in `manager::inherited`.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char};

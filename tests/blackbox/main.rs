@@ -15,6 +15,8 @@ mod foreign;
 mod ingest;
 mod life;
 mod look_back;
+mod metrics;
+mod operating;
 mod pipeline;
 mod publishing;
 mod rejections;

@@ -10,6 +10,7 @@
 mod harness;
 
 mod calls;
+mod faults;
 mod moments;
 mod points;
 mod scene;

@@ -9,12 +9,13 @@ use chrono::Utc;
 use protocol::ledger::Ledger;
 use protocol::message::{Filed, Outcome};
 use protocol::signing::Keyring;
-use supervision::{Envelope, Lifeline, Panicked, Port, SendError, effect};
+use supervision::{Envelope, Handling, Lifeline, Panicked, Port, SendError, effect};
 
 use crate::batch::{Batch, Done, reason};
 use crate::error::ArchiveError;
 use crate::files::Cabinet;
 use crate::log::AuditLog;
+use crate::story::Story;
 use crate::{ArchiverConfig, ArchiverStatus};
 
 /// How many messages the archiver's mailbox holds: more than there are commands in flight.
@@ -55,6 +56,8 @@ pub struct Archiver {
     desk: Arc<Mutex<Desk>>,
     /// Outcomes on the desk; 0 when it is free.
     on_desk: usize,
+    /// The clocks of those of them that came by message.
+    handlings: Vec<Handling>,
     failures: u32,
     unsent: VecDeque<Filed>,
     resending: bool,
@@ -82,6 +85,7 @@ impl Archiver {
             waiting: VecDeque::new(),
             desk: Arc::default(),
             on_desk: 0,
+            handlings: Vec::new(),
             failures: 0,
             unsent: VecDeque::new(),
             resending: false,
@@ -110,7 +114,11 @@ impl Archiver {
             let left = self.backlog.drain(..self.backlog.len().min(MAX_BATCH));
             let mut outcomes: Vec<Outcome> = left.collect();
             let count = self.waiting.len().min(MAX_BATCH - outcomes.len());
-            outcomes.extend(self.waiting.drain(..count).map(|envelope| envelope.message));
+            for envelope in self.waiting.drain(..count) {
+                let (outcome, handling) = envelope.open();
+                outcomes.push(outcome);
+                self.handlings.push(handling);
+            }
             self.on_desk = outcomes.len();
             lock(&self.desk).batch.refill(outcomes);
             self.work(ctx);
@@ -133,6 +141,9 @@ impl Archiver {
                 self.stall(ctx, reason(&error), delay);
             }
             Err(panicked) => {
+                if let Some(lifeline) = &self.lifeline {
+                    lifeline.panicked(&panicked);
+                }
                 let delay = self.lifeline.as_ref().map_or(Some(MAX_DELAY), Lifeline::restarting);
                 tracing::error!(%panicked, "filing");
                 // Without a delay the process is ending.
@@ -158,7 +169,10 @@ impl Archiver {
             tracing::info!("filing goes on");
         }
         self.status.count(done.filed.len() as u64, done.removed_quietly);
+        done.stories.iter().for_each(Story::tell);
+        self.status.remember(done.stories);
         self.on_desk = 0;
+        self.handlings.clear();
         self.unsent.extend(done.filed);
         self.tell(ctx);
         self.next(ctx);
@@ -196,6 +210,7 @@ impl Archiver {
 
 impl Desk {
     fn file(&mut self, config: &ArchiverConfig, keyring: &Keyring, ledger: &Ledger) -> Result<Done, ArchiveError> {
+        supervision::fault_point!("archiver.effect", Err(ArchiveError::Conflict { path: "a test said so".to_owned() }));
         let cabinet = Cabinet::open(&config.cloud)?;
         let log = match &mut self.log {
             Some(log) => log,
@@ -226,6 +241,7 @@ impl Handler<Envelope<Outcome>> for Archiver {
     type Result = ();
 
     fn handle(&mut self, outcome: Envelope<Outcome>, ctx: &mut Self::Context) {
+        supervision::fault_point!("archiver.handler");
         self.waiting.push_back(outcome);
         self.next(ctx);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use protocol::artifact::SerializeError;
@@ -18,6 +19,8 @@ use crate::error::{ArchiveError, in_one_line};
 use crate::files::{Artifact, Cabinet, Folder, Found};
 use crate::log::{Appended, AuditLog};
 use crate::names::{self, Claimed, MAX_ARTIFACT_BYTES};
+use crate::shelves::Letters;
+use crate::story::Story;
 
 /// The most folders under a document's name that are remembered as not removable.
 const MAX_REMEMBERED: usize = 10_000;
@@ -38,6 +41,8 @@ enum Plan {
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub filed: Vec<Filed>,
+    /// One each.
+    pub stories: Vec<Story>,
     pub removed_quietly: u64,
 }
 
@@ -49,6 +54,7 @@ pub(crate) struct Batch {
     stored: bool,
     lines: Vec<Appended>,
     full_folders: HashSet<OsString>,
+    letters: Letters,
 }
 
 impl Batch {
@@ -69,7 +75,7 @@ impl Batch {
         now: DateTime<Utc>,
     ) -> Result<Done, ArchiveError> {
         if self.plans.is_none() {
-            self.plans = Some(plan(&self.outcomes, cabinet, ledger, keyring, now)?);
+            self.plans = Some(plan(&self.outcomes, cabinet, ledger, keyring, &mut self.letters, now)?);
         }
         let plans = self.plans.as_deref().unwrap_or_default();
         let documents: Vec<&Documents> = plans.iter().filter_map(Plan::documents).collect();
@@ -99,11 +105,16 @@ impl Batch {
             }
             supervision::crash_point!("archiver.removed");
         }
-        let mut done = Done::default();
+        let letters = plans.iter().flat_map(Plan::artifacts).filter(|artifact| artifact.folder == Folder::DeadLetter);
+        letters.for_each(|letter| self.letters.filed(&letter.name));
+        let (mut done, moment) = (Done::default(), Instant::now());
         let mut lines = lines.into_iter();
         for (outcome, plan) in outcomes.into_iter().zip(plans) {
             match plan {
-                Plan::File(documents) => done.filed.extend(lines.next().map(|line| filed(&outcome, *documents, line))),
+                Plan::File(documents) => {
+                    done.stories.push(Story::of(&outcome, &documents.entry, moment, now));
+                    done.filed.extend(lines.next().map(|line| filed(&outcome, *documents, line)));
+                }
                 Plan::RemoveQuietly => done.removed_quietly += 1,
                 Plan::Restore(_) | Plan::Release => {}
             }
@@ -149,7 +160,7 @@ impl Plan {
     }
 }
 
-fn ticket(outcome: &Outcome) -> &Ticket {
+pub(crate) fn ticket(outcome: &Outcome) -> &Ticket {
     match outcome {
         Outcome::Rejected(rejected) => &rejected.ticket,
         Outcome::Executed(executed) => &executed.ticket,
@@ -189,7 +200,7 @@ fn filed(outcome: &Outcome, documents: Documents, line: Appended) -> Filed {
         artifacts: documents.artifacts.iter().map(Artifact::path).collect(),
         audit_line: line.text,
         log_rolled_to: line.rolled_to,
-        first_seen: ticket(outcome).first_seen(),
+        first_seen: ticket(outcome).passage().seen,
     }
 }
 
@@ -201,6 +212,7 @@ struct Planner<'a> {
     now: DateTime<Utc>,
     claimed: Claimed,
     inputs: HashSet<Sha256>,
+    letters: &'a mut Letters,
 }
 
 fn plan(
@@ -208,9 +220,11 @@ fn plan(
     cabinet: &Cabinet,
     ledger: &Ledger,
     keyring: &Keyring,
+    letters: &mut Letters,
     now: DateTime<Utc>,
 ) -> Result<Vec<Plan>, ArchiveError> {
-    let mut planner = Planner { cabinet, ledger, keyring, now, claimed: Claimed::default(), inputs: HashSet::new() };
+    let (claimed, inputs) = (Claimed::default(), HashSet::new());
+    let mut planner = Planner { cabinet, ledger, keyring, now, claimed, inputs, letters };
     outcomes.iter().map(|outcome| planner.plan(outcome)).collect()
 }
 
@@ -257,17 +271,22 @@ impl Planner<'_> {
             tracing::info!(?file, "the same document was filed before; removed");
             return Ok(None);
         }
-        let named =
-            names::dead_letter(self.cabinet, &self.claimed, rejection.id.as_ref(), file, rejection.input_sha256)?;
+        let (id, input) = (rejection.id.as_ref(), rejection.input_sha256);
+        let known = id.is_some_and(|id| self.ledger.has_letter(id));
+        let named = names::dead_letter(self.cabinet, &self.claimed, known, id, file, input)?;
         self.claimed.claim(Folder::DeadLetter, &named.0);
         Ok(Some(documents::rejected(rejection, file, named, self.now)))
     }
 
-    fn has_letter(&self, rejected: &Rejected) -> Result<bool, ArchiveError> {
+    fn has_letter(&mut self, rejected: &Rejected) -> Result<bool, ArchiveError> {
         let (rejection, file) = (&rejected.rejection, rejected.ticket.file());
         let name = protocol::artifact::dead_letter_name(None, file, &rejection.input_sha256, |_| false);
-        let on_disk = || self.cabinet.look(Folder::DeadLetter, &format!("{name}.json"), MAX_ARTIFACT_BYTES);
-        Ok(self.claimed.has(Folder::DeadLetter, &name) || on_disk()? != Found::Nothing)
+        if self.claimed.has(Folder::DeadLetter, &name) {
+            return Ok(true);
+        }
+        let file = format!("{name}.json");
+        let flat = self.cabinet.look(Folder::DeadLetter, &file, MAX_ARTIFACT_BYTES)? != Found::Nothing;
+        Ok(flat || self.letters.has(self.cabinet.folder(Folder::DeadLetter), &file)?)
     }
 
     fn executed(&mut self, executed: &Executed) -> Result<Result<Documents, SerializeError>, ArchiveError> {
@@ -283,7 +302,10 @@ impl Planner<'_> {
         self.claimed.claim(Folder::Results, &stem);
         let mut dead_letter = None;
         if executed.execution.failure.is_some() {
-            let named = names::dead_letter(self.cabinet, &self.claimed, Some(id), executed.ticket.file(), input)?;
+            // Where it was filed before, the letter that the log knows of may be its own.
+            let known = !self.ledger.is_filed(input) && self.ledger.has_letter(id);
+            let file = executed.ticket.file();
+            let named = names::dead_letter(self.cabinet, &self.claimed, known, Some(id), file, input)?;
             self.claimed.claim(Folder::DeadLetter, &named.0);
             dead_letter = Some(named);
         }

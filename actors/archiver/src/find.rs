@@ -6,15 +6,12 @@ use std::path::Path;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
+use chrono::NaiveDate;
 
 use crate::error::ArchiveError;
 use crate::files::{self, Folder, open_folder};
 use crate::names::MAX_ARTIFACT_BYTES;
-
-/// How many digits the names of the folders above a segment's files have: year, month, day, counter.
-const DIGITS: [usize; 4] = [4, 2, 2, 4];
-/// The most folders that are looked through for one artifact: some 700 days of 100 segments each.
-const MAX_FOLDERS: usize = 100_000;
+use crate::shelves::Walk;
 
 /// An artifact that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,17 +29,56 @@ pub struct Found {
 /// An [`ArchiveError`] where a folder is none, something else than a file of a sensible size has that name, there are
 /// too many segments, or the file system refuses.
 pub fn find(cloud: &Path, folder: Folder, name: &str) -> Result<Option<Found>, ArchiveError> {
-    let shown = cloud.display().to_string();
-    let root = Dir::open_ambient_dir(cloud, ambient_authority()).map_err(ArchiveError::io("open", shown))?;
-    let top = match open_folder(&root, folder.name()) {
-        Err(ArchiveError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    };
+    find_since(cloud, folder, name, None)
+}
+
+/// The same for an artifact that was filed on `day` (UTC) or later: segments of earlier days are not looked through.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_since(
+    cloud: &Path,
+    folder: Folder,
+    name: &str,
+    day: Option<NaiveDate>,
+) -> Result<Option<Found>, ArchiveError> {
+    let Some(top) = open_top(cloud, folder)? else { return Ok(None) };
     if let Some(found) = look(&top, folder.name(), name)? {
         return Ok(Some(found));
     }
-    let mut search = Search { name, left: MAX_FOLDERS };
-    search.beneath(&top, folder.name(), &DIGITS)
+    Walk::new(day, &mut |segment, path| look(segment, path, name)).through(&top, folder)
+}
+
+/// The same for an artifact of a command of which another one was found at `beside`: they lie flat, or in the same
+/// segment, or else they are searched for.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_beside(cloud: &Path, folder: Folder, name: &str, beside: &str) -> Result<Option<Found>, ArchiveError> {
+    let segment = beside.split_once('/').and_then(|(_, inside)| Some(inside.rsplit_once('/')?.0));
+    if let (Some(segment), Some(mut dir)) = (segment, open_top(cloud, folder)?) {
+        let mut path = folder.name().to_owned();
+        for part in segment.split('/') {
+            path = format!("{path}/{part}");
+            match open_folder(&dir, part) {
+                Ok(below) => dir = below,
+                Err(_) => return find(cloud, folder, name),
+            }
+        }
+        if let Some(found) = look(&dir, &path, name)? {
+            return Ok(Some(found));
+        }
+    }
+    find(cloud, folder, name)
+}
+
+fn open_top(cloud: &Path, folder: Folder) -> Result<Option<Dir>, ArchiveError> {
+    let shown = cloud.display().to_string();
+    let root = Dir::open_ambient_dir(cloud, ambient_authority()).map_err(ArchiveError::io("open", shown))?;
+    match open_folder(&root, folder.name()) {
+        Err(ArchiveError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 fn look(dir: &Dir, path: &str, name: &str) -> Result<Option<Found>, ArchiveError> {
@@ -55,49 +91,6 @@ fn look(dir: &Dir, path: &str, name: &str) -> Result<Option<Found>, ArchiveError
             Err(ArchiveError::io("read", path)(io::Error::new(io::ErrorKind::InvalidData, what)))
         }
     }
-}
-
-struct Search<'n> {
-    name: &'n str,
-    left: usize,
-}
-
-impl Search<'_> {
-    /// Looks through the folders beneath `dir` whose names are numbers, the newest first.
-    fn beneath(&mut self, dir: &Dir, path: &str, digits: &[usize]) -> Result<Option<Found>, ArchiveError> {
-        let Some((digits, rest)) = digits.split_first() else { return look(dir, path, self.name) };
-        for name in self.numbers(dir, path, *digits)? {
-            let folder = match open_folder(dir, &name) {
-                // What is no folder is no segment.
-                Err(ArchiveError::NotAFolder { .. }) => continue,
-                other => other?,
-            };
-            if let Some(found) = self.beneath(&folder, &format!("{path}/{name}"), rest)? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The names of `dir` that are numbers of so many digits, the largest first.
-    fn numbers(&mut self, dir: &Dir, path: &str, digits: usize) -> Result<Vec<String>, ArchiveError> {
-        let mut names = Vec::new();
-        for entry in dir.entries().map_err(ArchiveError::io("list", path))? {
-            let name = entry.map_err(ArchiveError::io("list", path))?.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if name.len() == digits && name.bytes().all(|byte| byte.is_ascii_digit()) {
-                self.left = self.left.checked_sub(1).ok_or_else(|| too_many(path))?;
-                names.push(name.to_owned());
-            }
-        }
-        names.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(names)
-    }
-}
-
-fn too_many(path: &str) -> ArchiveError {
-    let what = format!("there are more than {MAX_FOLDERS} folders to look through");
-    ArchiveError::io("search", path)(io::Error::other(what))
 }
 
 #[cfg(test)]
@@ -127,6 +120,30 @@ mod tests {
         put(guard.path(), "archive/notes/2026/01/02/0000/c.json", "elsewhere");
         put(guard.path(), "archive/2026/1/2/0000/c.json", "spelled otherwise");
         assert_eq!(find("c.json"), None);
+        put(guard.path(), "archive/2026/01/02/10000/d.json", "a long day");
+        assert_eq!(find("d.json").as_deref(), Some("archive/2026/01/02/10000/d.json"));
+    }
+
+    #[test]
+    fn a_day_or_a_neighbour_spares_the_search() {
+        let guard = tempfile::tempdir().unwrap();
+        put(guard.path(), "archive/2025/12/31/0001/a.json", "a");
+        put(guard.path(), "archive/2026/01/02/0000/b.json", "b");
+        let since = |name: &str, day: &str| {
+            let day = Some(day.parse().unwrap());
+            find_since(guard.path(), Folder::Archive, name, day).unwrap().is_some()
+        };
+        assert!(since("a.json", "2025-12-31") && since("b.json", "2025-12-31") && since("b.json", "2026-01-02"));
+        assert!(!since("a.json", "2026-01-01") && !since("b.json", "2026-01-03") && !since("b.json", "2026-02-01"));
+        put(guard.path(), "results/2025/12/31/0001/a.json", "its own");
+        put(guard.path(), "results/2026/01/02/0000/a.json", "another's");
+        let beside = |path: &str| {
+            let found = find_beside(guard.path(), Folder::Results, "a.json", path).unwrap();
+            String::from_utf8(found.unwrap().bytes).unwrap()
+        };
+        assert_eq!(beside("archive/2025/12/31/0001/a.json"), "its own");
+        assert_eq!(beside("archive/a.json"), "another's", "the newest");
+        assert_eq!(beside("archive/2024/01/01/0000/a.json"), "another's");
     }
 
     #[test]

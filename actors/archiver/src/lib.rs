@@ -27,17 +27,20 @@ mod integrity;
 mod log;
 mod names;
 mod recover;
+mod shelves;
 mod status;
+mod story;
 
 use std::path::PathBuf;
 
 pub use actor::{Archiver, MAILBOX_CAPACITY};
 pub use error::ArchiveError;
 pub use files::Folder;
-pub use find::{Found, find};
+pub use find::{Found, find, find_beside, find_since};
 pub use history::ChainBreak;
 pub use recover::{RecoverError, Recovery, recover, restore};
-pub use status::ArchiverStatus;
+pub use status::{ArchiverStatus, LAST_STORIES};
+pub use story::{Ending, Story, millis};
 
 /// What the archiver is told by the configuration.
 #[derive(Clone, Debug)]

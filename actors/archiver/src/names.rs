@@ -12,6 +12,7 @@ use protocol::signing::Keyring;
 use crate::error::ArchiveError;
 use crate::files::{Cabinet, Folder, Found, Place};
 use crate::integrity::Vouched;
+use crate::shelves::Shelf;
 
 /// The largest artifact that is read back, in bytes. Over it a file is somebody else's.
 pub(crate) const MAX_ARTIFACT_BYTES: u64 = 64 * 1024 * 1024;
@@ -36,10 +37,12 @@ fn key(folder: Folder, name: &str) -> String {
 }
 
 /// The name of the dead letter of a document that was not filed before, and whether it may replace a file: only a dead
-/// letter of the same bytes, left by a try that never reached the log.
+/// letter of the same bytes, left by a try that never reached the log. `has_letter` tells whether the log knows of a dead
+/// letter under this id: it may have been rolled over by now.
 pub(crate) fn dead_letter(
     cabinet: &Cabinet,
     claimed: &Claimed,
+    has_letter: bool,
     id: Option<&CommandId>,
     file: &OsStr,
     input: Sha256,
@@ -51,6 +54,7 @@ pub(crate) fn dead_letter(
             continue;
         }
         match cabinet.look(Folder::DeadLetter, &format!("{name}.json"), MAX_ARTIFACT_BYTES)? {
+            Found::Nothing if has_letter && name != short => {}
             Found::Nothing => return Ok((name, Place::Fresh)),
             Found::File(bytes) if letter_input(&bytes) == Some(input) => return Ok((name, Place::Replace)),
             _ => {}
@@ -102,7 +106,7 @@ fn is_filed(cabinet: &Cabinet, keyring: &Keyring, stem: &str) -> Result<bool, Ar
 }
 
 /// What the integrity file of `stem` vouches for, if the bridge signed it.
-pub(crate) fn vouched(cabinet: &Cabinet, keyring: &Keyring, stem: &str) -> Result<Option<Vouched>, ArchiveError> {
+pub(crate) fn vouched(cabinet: &dyn Shelf, keyring: &Keyring, stem: &str) -> Result<Option<Vouched>, ArchiveError> {
     Ok(match cabinet.look(Folder::Results, &format!("{stem}.integrity.json"), MAX_ARTIFACT_BYTES)? {
         Found::File(bytes) => Vouched::read(&bytes, keyring),
         _ => None,
@@ -110,7 +114,7 @@ pub(crate) fn vouched(cabinet: &Cabinet, keyring: &Keyring, stem: &str) -> Resul
 }
 
 /// Whether every artifact that `vouched` names is there, byte for byte.
-pub(crate) fn is_complete(cabinet: &Cabinet, stem: &str, vouched: &Vouched) -> Result<bool, ArchiveError> {
+pub(crate) fn is_complete(cabinet: &dyn Shelf, stem: &str, vouched: &Vouched) -> Result<bool, ArchiveError> {
     let has = |folder: Folder, name: &str, digest: Sha256| -> Result<bool, ArchiveError> {
         let found = cabinet.look(folder, name, u64::MAX)?;
         Ok(matches!(found, Found::File(bytes) if Sha256::of(&bytes) == digest))

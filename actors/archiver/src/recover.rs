@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::io;
 
 use cap_std::fs::Dir;
-use chrono::Utc;
+use chrono::{NaiveDate, Utc};
 use protocol::audit::{AuditEntry, AuditResult};
 use protocol::command::ACTION;
 use protocol::digest::Sha256;
@@ -26,6 +26,7 @@ use crate::files::{Cabinet, Folder, Found, TEMPORARY};
 use crate::history::{self, ChainBreak, names as list};
 use crate::log::{AuditLog, Limits};
 use crate::names::{self, MAX_ARTIFACT_BYTES};
+use crate::shelves::{Segment, Shelf, Walk};
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,12 +80,15 @@ pub fn recover(config: &ArchiverConfig, keyring: &Keyring, ledger: &Ledger) -> R
     let mut recovery = Recovery { lines: history.lines, chain_break: history.first_break, ..Recovery::default() };
     remove_temporaries(&cabinet)?;
     let mut orphans = executed(&cabinet, keyring, ledger, &mut recovery.incomplete)?;
-    let completed: HashSet<Sha256> = orphans.iter().map(|orphan| orphan.entry.input_sha256).collect();
+    let mut completed: HashSet<Sha256> = orphans.iter().map(|orphan| orphan.entry.input_sha256).collect();
     orphans.extend(dead_letters(
         &cabinet,
         |input| ledger.is_filed(input) || completed.contains(&input),
         &mut recovery.incomplete,
     )?);
+    completed.extend(orphans.iter().map(|orphan| orphan.entry.input_sha256));
+    let lost = recovery.lines == 0 || recovery.chain_break.is_some();
+    orphans.extend(rolled(&cabinet, keyring, ledger, lost, &mut completed)?);
     orphans.sort_by(|a, b| (&a.at, &a.name).cmp(&(&b.at, &b.name)));
     let entries: Vec<AuditEntry> = orphans.iter().map(|orphan| orphan.entry.clone()).collect();
     let mut lines = Vec::new();
@@ -114,7 +118,8 @@ pub fn restore(
 ) -> Result<Vec<Outcome>, RecoverError> {
     let (mut filed, unfiled): (Vec<Outcome>, Vec<Outcome>) =
         outcomes.into_iter().partition(|outcome| ledger.is_filed(input(outcome)));
-    let cabinet = Cabinet::open(&config.cloud)?;
+    let mut cabinet = Cabinet::open(&config.cloud)?;
+    reach_rolled(&mut cabinet, &filed)?;
     let mut log = AuditLog::open(&cabinet.logs, config.limits())?;
     let mut batch = Batch::default();
     while !filed.is_empty() {
@@ -122,6 +127,22 @@ pub fn restore(
         batch.file(&cabinet, &mut log, ledger, keyring, Utc::now())?;
     }
     Ok(unfiled)
+}
+
+/// Lets the cabinet find what was rolled over of these since they were executed.
+fn reach_rolled(cabinet: &mut Cabinet, filed: &[Outcome]) -> Result<(), ArchiveError> {
+    let (mut ids, mut since) = (HashSet::new(), None);
+    for outcome in filed {
+        let Outcome::Executed(executed) = outcome else { continue };
+        ids.insert(executed.command.command().id.to_string());
+        let day = executed.execution.finished_at.date_naive();
+        since = Some(since.map_or(day, |since: NaiveDate| since.min(day)));
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    // A clock may have been set back in between.
+    cabinet.reach_rolled(&ids, since.and_then(|day| day.pred_opt()))
 }
 
 fn remove_temporaries(cabinet: &Cabinet) -> Result<(), ArchiveError> {
@@ -152,36 +173,93 @@ fn executed(
     }
     let mut orphans = Vec::new();
     for stem in stems {
-        let Ok(id) = CommandId::parse(&stem) else { continue };
-        if ledger.look(&id, Sha256::ZERO) != Claim::Granted {
-            continue;
+        match executed_as(cabinet, keyring, ledger, &stem)? {
+            State::Known => {}
+            State::Incomplete => incomplete.push(stem),
+            State::Orphan(entry, at) => orphans.push(Orphan { name: stem, at, entry: *entry }),
         }
-        let Some(vouched) = names::vouched(cabinet, keyring, &stem)? else {
-            incomplete.push(stem);
-            continue;
-        };
-        if ledger.is_filed(vouched.input) {
-            continue;
-        }
-        if !names::is_complete(cabinet, &stem, &vouched)? {
-            incomplete.push(stem);
-            continue;
-        }
-        let result = if vouched.exit_code == 0 { AuditResult::Ok } else { AuditResult::Failed };
-        let entry = AuditEntry {
-            ts: String::new(),
-            id: Some(vouched.id),
-            action: Some(ACTION.to_owned()),
-            result,
-            exit: Some(vouched.exit_code),
-            files_changed: vouched.files_changed,
-            hmac_ok: true,
-            input_sha256: vouched.input,
-        };
-        orphans.push(Orphan { name: stem, at: vouched.executed_at, entry });
     }
     incomplete.sort_unstable();
     Ok(orphans)
+}
+
+/// How the artifacts of an executed command stand to the log.
+enum State {
+    /// The log knows them, or they are nobody's.
+    Known,
+    /// They have no line and are not whole.
+    Incomplete,
+    /// They are whole and have no line: this one, and when it was executed.
+    Orphan(Box<AuditEntry>, String),
+}
+
+fn executed_as(shelf: &dyn Shelf, keyring: &Keyring, ledger: &Ledger, stem: &str) -> Result<State, ArchiveError> {
+    let Ok(id) = CommandId::parse(stem) else { return Ok(State::Known) };
+    if ledger.look(&id, Sha256::ZERO) != Claim::Granted {
+        return Ok(State::Known);
+    }
+    let Some(vouched) = names::vouched(shelf, keyring, stem)? else { return Ok(State::Incomplete) };
+    if ledger.is_filed(vouched.input) {
+        return Ok(State::Known);
+    }
+    if !names::is_complete(shelf, stem, &vouched)? {
+        return Ok(State::Incomplete);
+    }
+    let result = if vouched.exit_code == 0 { AuditResult::Ok } else { AuditResult::Failed };
+    let entry = AuditEntry {
+        ts: String::new(),
+        id: Some(vouched.id),
+        action: Some(ACTION.to_owned()),
+        result,
+        exit: Some(vouched.exit_code),
+        files_changed: vouched.files_changed,
+        hmac_ok: true,
+        input_sha256: vouched.input,
+    };
+    Ok(State::Orphan(Box::new(entry), vouched.executed_at))
+}
+
+/// What was rolled over and is not in the log: it was once, for only what is committed rolls over; so the log was lost,
+/// or a part of it. Without any sign of that only the newest segments are looked at.
+fn rolled(
+    cabinet: &Cabinet,
+    keyring: &Keyring,
+    ledger: &Ledger,
+    lost: bool,
+    known: &mut HashSet<Sha256>,
+) -> Result<Vec<Orphan>, ArchiveError> {
+    let mut orphans: Vec<Orphan> = Vec::new();
+    for folder in [Folder::Results, Folder::DeadLetter] {
+        let mut visit = |dir: &Dir, path: &str| -> Result<Option<()>, ArchiveError> {
+            let before = orphans.len();
+            let segment = Segment::open(|folder| cabinet.folder(folder).try_clone(), path)?;
+            for name in list(dir, path, |name| name.ends_with(".json") && !name.starts_with('.'))? {
+                let stem = name.strip_suffix(".json").unwrap_or(&name);
+                let found = match (folder, stem.strip_suffix(".integrity")) {
+                    (Folder::DeadLetter, _) => rolled_letter(&segment, ledger, &name)?,
+                    (_, None) => None,
+                    (_, Some(stem)) => match executed_as(&segment, keyring, ledger, stem)? {
+                        State::Orphan(entry, at) => Some(Orphan { name: stem.to_owned(), at, entry: *entry }),
+                        State::Known | State::Incomplete => None,
+                    },
+                };
+                orphans.extend(found.filter(|orphan| known.insert(orphan.entry.input_sha256)));
+            }
+            Ok((!lost && orphans.len() == before).then_some(()))
+        };
+        Walk::new(None, &mut visit).through(cabinet.folder(folder), folder)?;
+    }
+    Ok(orphans)
+}
+
+/// A refused document's letter in a segment that is not in the log.
+fn rolled_letter(segment: &Segment, ledger: &Ledger, name: &str) -> Result<Option<Orphan>, ArchiveError> {
+    let Found::File(bytes) = segment.look(Folder::DeadLetter, name, MAX_ARTIFACT_BYTES)? else { return Ok(None) };
+    let Some((entry, _)) = read_letter(&bytes) else { return Ok(None) };
+    if entry.result.takes_id() || ledger.is_filed(entry.input_sha256) {
+        return Ok(None);
+    }
+    Ok(Some(Orphan { name: name.to_owned(), at: entry.ts.clone(), entry }))
 }
 
 /// The dead letters of refused documents that have no line and whose document is gone. Where the document is still in

@@ -29,6 +29,8 @@ use crate::files::Cabinet;
 use crate::log::AuditLog;
 use crate::{Archiver, ArchiverConfig, ArchiverStatus, MAILBOX_CAPACITY, recover, restore};
 
+mod rolled;
+
 /// How long a condition may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::{Actor, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
 use chrono::{DateTime, Utc};
 use protocol::message::{Attempt, Content, Executed, Outcome, Redelivered, Rejected, Rejection, Verified};
+use protocol::reason::Reason;
 use supervision::{Envelope, Lifeline, MAILBOX_CAPACITY, Panicked, Port, SendError, effect};
 
 use crate::clock::Clock;
@@ -50,7 +51,8 @@ impl Waiting {
     /// What the archiver is told.
     fn outcome(self, judgement: Judgement) -> Outcome {
         let attempts = self.attempts;
-        let Verified { ticket, command } = self.envelope.message;
+        let Verified { mut ticket, command } = self.envelope.message;
+        ticket.executed(Instant::now());
         let (id, input_sha256) = (command.command().id.clone(), command.input_sha256());
         match judgement {
             Judgement::Redelivered => Outcome::Redelivered(Redelivered { ticket, id, input_sha256 }),
@@ -138,7 +140,8 @@ impl ExecutorActor {
         self.sleep(ctx);
     }
 
-    fn run(&mut self, lane: usize, waiting: Vec<Waiting>, ctx: &mut Context<Self>) {
+    fn run(&mut self, lane: usize, mut waiting: Vec<Waiting>, ctx: &mut Context<Self>) {
+        waiting.iter_mut().for_each(|waiting| waiting.envelope.begin());
         let core = Arc::clone(&self.core);
         let work = move |waiting: &mut Vec<Waiting>| {
             let jobs: Vec<Job> = waiting.iter().map(Waiting::job).collect();
@@ -166,6 +169,10 @@ impl ExecutorActor {
                 }
                 Ran::Again { attempts, reason, detail } => {
                     waiting.attempts = attempts;
+                    if reason == Reason::WorkerCrashed {
+                        // Its tries are counted, so that it cannot use up the budget of all.
+                        self.around.lifeline.count_only();
+                    }
                     let wait = retry_delay(attempts, rand::random());
                     self.note(&waiting, &format!("{reason}: {detail}"), wait);
                     delay = delay.max(Some(wait));
@@ -174,6 +181,7 @@ impl ExecutorActor {
             }
         }
         let now = Instant::now();
+        back.iter_mut().for_each(|waiting: &mut Waiting| waiting.envelope.put_back());
         if let Some(lane) = self.lanes.get(number) {
             lane.ran(back);
             match (&stalled, delay) {
@@ -280,6 +288,7 @@ impl Handler<Envelope<Verified>> for ExecutorActor {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Verified>, ctx: &mut Self::Context) {
+        supervision::fault_point!("executor.handler");
         let command = envelope.message.command.command();
         let attempts = self.attempts.remove(command.id.as_str()).unwrap_or(0);
         let number = self.lanes.number(&command.target);

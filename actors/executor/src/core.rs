@@ -225,7 +225,13 @@ impl Executor {
                         // The time that others took is not its own.
                         start = Start::now(clock);
                     }
-                    let planned = self.guarded(job, &start, clock, || self.plan(job, admitted, &start, clock));
+                    let planned = self.guarded(job, &start, clock, || {
+                        supervision::fault_point!(
+                            "executor.effect",
+                            failed(job, &start, clock, Reason::IoError, "a test said so".to_owned())
+                        );
+                        self.plan(job, admitted, &start, clock)
+                    });
                     planned.unwrap_or_else(|slot| *slot)
                 }
             };
@@ -306,6 +312,7 @@ fn taken() -> Verdict {
 
 /// Runs `work` for `job`; a panic in it comes back as its text.
 fn contained<T>(job: &Job, work: impl FnOnce() -> T) -> Result<T, String> {
+    let _span = tracing::info_span!("command", id = %job.command.command().id).entered();
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         let text = panic_text(payload.as_ref()).to_owned();
         tracing::error!(id = %job.command.command().id, panic = text, "executing the command panicked");

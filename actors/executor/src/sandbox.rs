@@ -49,6 +49,7 @@ mod inner;
 mod launcher;
 mod limits;
 mod outer;
+mod probe;
 #[cfg(target_os = "linux")]
 mod public;
 mod reap;
@@ -58,6 +59,7 @@ mod stage;
 mod wire;
 
 pub use launcher::Launcher;
+pub use probe::probe;
 pub use stage::main;
 pub use wire::Facilities;
 

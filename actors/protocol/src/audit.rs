@@ -1,5 +1,7 @@
 //! The audit log's lines (contract section 7): what each says, how it is spelled, and how it is chained to the line before.
 
+mod spelled;
+
 use serde::Serialize;
 
 use crate::artifact::{SerializeError, canonical_without};
@@ -134,6 +136,11 @@ impl AuditLine {
     /// Reads a line of the log, without its newline, and checks its hash. `None` where it is no intact line.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        spelled::read(text).unwrap_or_else(|| Self::parse_any(text))
+    }
+
+    /// The same for any spelling that JSON allows.
+    fn parse_any(text: &str) -> Option<Self> {
         let value = json::parse(text.as_bytes()).ok()?;
         let object = value.as_object()?;
         let string = |key: &str| object.get(key).and_then(json::Value::as_str);
@@ -200,6 +207,44 @@ mod tests {
             bytes[place] ^= 1;
             let changed = String::from_utf8(bytes).unwrap();
             assert!(AuditLine::parse(&changed).is_none_or(|read| read.to_text().unwrap() != text), "{place}");
+        }
+    }
+
+    #[test]
+    fn the_usual_spelling_is_read_as_any_other_is() {
+        let usual = entry(AuditResult::Rejected(Reason::Expired));
+        let mut lines = vec![usual.clone()];
+        lines.push(AuditEntry { id: None, action: None, exit: None, hmac_ok: false, ..usual.clone() });
+        lines.push(AuditEntry {
+            exit: Some(124),
+            files_changed: u64::MAX,
+            result: AuditResult::Failed,
+            ..usual.clone()
+        });
+        lines.push(AuditEntry { action: Some("a \\ \"quoted\" é".into()), ..usual });
+        for (number, entry) in lines.into_iter().enumerate() {
+            let line = AuditLine::chain(entry, Sha256::of(b"before")).unwrap();
+            let text = line.to_text().unwrap();
+            let text = text.trim_end();
+            assert_eq!(spelled::read(text).is_some(), number < 3, "{text}");
+            assert_eq!(AuditLine::parse(text), Some(line));
+            // Whatever is done to a line, both readers say the same of it.
+            let same = |changed: &str| {
+                let any = AuditLine::parse_any(changed);
+                assert!(spelled::read(changed).is_none_or(|read| read == any), "{changed}");
+            };
+            for place in (0..text.len()).filter(|place| text.is_char_boundary(*place)) {
+                let (before, after) = text.split_at(place);
+                same(before);
+                for put in ["0", "-", "+", "F", "\"", "\\", " ", ",", "\u{e9}", "null", "true"] {
+                    same(&format!("{before}{put}{after}"));
+                    let mut rest = after.chars();
+                    rest.next();
+                    same(&format!("{before}{put}{}", rest.as_str()));
+                }
+            }
+            let spaced = text.replace("\":", "\": ");
+            assert_eq!(AuditLine::parse(&spaced), AuditLine::parse(text), "another spelling is the same line");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::audit::AuditEntry;
+use crate::audit::{AuditEntry, AuditResult};
 use crate::digest::Sha256;
 use crate::id::CommandId;
 
@@ -22,6 +22,7 @@ pub struct Ledger(Mutex<State>);
 struct State {
     taken: HashMap<Key, Key>,
     filed: HashSet<Key>,
+    letters: HashSet<Key>,
 }
 
 /// What a command is told that wants to take its id.
@@ -85,6 +86,15 @@ impl Ledger {
         if let (true, Some(id)) = (entry.result.takes_id(), &entry.id) {
             state.taken.insert(id_key(id), half(entry.input_sha256));
         }
+        if let (true, Some(id)) = (entry.result != AuditResult::Ok, &entry.id) {
+            state.letters.insert(id_key(id));
+        }
+    }
+
+    /// Whether a dead letter of a document with this id was filed, wherever it lies by now.
+    #[must_use]
+    pub fn has_letter(&self, id: &CommandId) -> bool {
+        self.state().letters.contains(&id_key(id))
     }
 
     /// How many documents were filed.
@@ -121,7 +131,6 @@ fn half(digest: Sha256) -> Key {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::audit::AuditResult;
     use crate::reason::Reason;
 
     fn entry(id: &str, result: AuditResult, input: &[u8]) -> AuditEntry {
@@ -150,6 +159,16 @@ mod tests {
         assert_eq!(ledger.look(&id, Sha256::of(b"b")), Claim::Taken, "only its owner's document frees an id");
         ledger.release(&other, Sha256::of(b"a"));
         assert_eq!(ledger.look(&id, Sha256::of(b"b")), Claim::Granted);
+    }
+
+    #[test]
+    fn an_id_has_a_letter_once_something_under_it_was_refused_or_failed() {
+        let ledger = Ledger::default();
+        let id = |text: &str| CommandId::parse(text).unwrap();
+        ledger.record(&entry("good", AuditResult::Ok, b"a"));
+        ledger.record(&entry("Old", AuditResult::Rejected(Reason::Expired), b"b"));
+        ledger.record(&entry("bad", AuditResult::Failed, b"c"));
+        assert_eq!(["good", "oLD", "bad", "new"].map(|text| ledger.has_letter(&id(text))), [false, true, true, false]);
     }
 
     #[test]

@@ -185,6 +185,6 @@ pub struct Filed {
     pub audit_line: String,
     /// Where the log moved to just before this line was written, relative to CLOUD; a new log starts with this line.
     pub log_rolled_to: Option<String>,
-    /// First sight of the document, on the monotonic clock.
-    pub first_seen: Instant,
+    /// First sight of the document, on the monotonic clock; `None` where another life of the process had it.
+    pub first_seen: Option<Instant>,
 }

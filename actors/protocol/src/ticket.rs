@@ -12,14 +12,35 @@ pub type Release = Box<dyn FnOnce(&OsStr) + Send>;
 /// name is nobody's business any more. If the file is still there, the next scan finds it.
 pub struct Ticket {
     file: OsString,
-    first_seen: Instant,
+    passage: Passage,
     release: Option<Release>,
+}
+
+/// When a command came through the stages, on the monotonic clock. What it did not come through, or came through in
+/// another life of the process, is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passage {
+    /// The document was first seen.
+    pub seen: Option<Instant>,
+    /// Its judgement began.
+    pub taken: Option<Instant>,
+    /// The verifier was done with it.
+    pub verified: Option<Instant>,
+    /// The executor was done with it.
+    pub executed: Option<Instant>,
 }
 
 impl Ticket {
     /// A ticket for the file `file` of `commands/`, first seen at `first_seen`; `release` runs when it is dropped.
     pub fn new(file: impl Into<OsString>, first_seen: Instant, release: Release) -> Self {
-        Self { file: file.into(), first_seen, release: Some(release) }
+        let passage = Passage { seen: Some(first_seen), ..Passage::default() };
+        Self { file: file.into(), passage, release: Some(release) }
+    }
+
+    /// A ticket for a command that another life of the process executed: it takes no place, and nobody knows when its
+    /// document was first seen.
+    pub fn of_another_life(file: impl Into<OsString>) -> Self {
+        Self { file: file.into(), passage: Passage::default(), release: None }
     }
 
     /// The file's name in `commands/`. It need not be UTF-8.
@@ -28,10 +49,20 @@ impl Ticket {
         &self.file
     }
 
-    /// When the document was first seen.
+    /// When it came through the stages so far.
     #[must_use]
-    pub const fn first_seen(&self) -> Instant {
-        self.first_seen
+    pub const fn passage(&self) -> Passage {
+        self.passage
+    }
+
+    /// Notes when its judgement began, and when the verifier was done with it.
+    pub fn verified(&mut self, taken: Instant, done: Instant) {
+        (self.passage.taken, self.passage.verified) = (Some(taken), Some(done));
+    }
+
+    /// Notes when the executor was done with it.
+    pub fn executed(&mut self, done: Instant) {
+        self.passage.executed = Some(done);
     }
 }
 

@@ -5,6 +5,7 @@
 mod attempts;
 mod round;
 mod stop;
+mod times;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,6 +20,7 @@ use self::attempts::Attempts;
 use self::round::Round;
 use self::stop::Stopping;
 pub use self::stop::{Stop, Stopped};
+use self::times::Times;
 use crate::config::{GITHUB_PUSHES_PER_MINUTE, GROUP_MAX, PublisherConfig, QUEUE_MAX};
 use crate::core::Core;
 use crate::error::WorkError;
@@ -46,8 +48,10 @@ pub struct Publisher {
     kind: Option<RemoteKind>,
     remote: Remote,
     round: Round,
+    times: Times,
     index: IndexClock,
     scan_at: Option<Instant>,
+    tidy_at: Option<Instant>,
     retry_at: Option<Instant>,
     trouble: Option<String>,
     stop: Option<Stopping>,
@@ -80,8 +84,10 @@ impl Publisher {
             kind: None,
             remote,
             round: Round::Idle,
+            times: Times::default(),
             index: IndexClock::default(),
             scan_at: None,
+            tidy_at: None,
             retry_at: None,
             trouble: None,
             stop: None,
@@ -196,6 +202,11 @@ impl Publisher {
         if view.index_lags {
             self.index.moved(Instant::now());
         }
+        if view.index_unproved {
+            self.index.unproved(Instant::now())
+        } else {
+            self.index.proved()
+        }
         self.view = view;
         self.took(done, ctx);
         self.pump(ctx);
@@ -204,6 +215,7 @@ impl Publisher {
     /// A bug ate the repository's state: it is opened anew, and what was lost is found on disk.
     fn broken(&mut self, panicked: &Panicked, ctx: &mut Context<Self>) {
         tracing::error!(%panicked, "the publisher lost its state");
+        self.lifeline.panicked(panicked);
         self.core = None;
         ctx.stop();
     }
@@ -211,8 +223,9 @@ impl Publisher {
     fn took(&mut self, done: Done, ctx: &mut Context<Self>) {
         let now = Instant::now();
         match done {
-            Done::Committed(result, rest) => {
+            Done::Committed(result, seen, rest) => {
                 self.queue.put_back(rest);
+                self.times.committed(seen, now, &self.status);
                 self.noted(result.map(|settled| self.status.add_committed(settled.committed)));
             }
             Done::Retried(result) => self.retried(result, now),
@@ -237,7 +250,7 @@ impl Publisher {
             Done::Indexed(Ok(())) => {}
             Done::Scanned(result) => self.scanned(result),
             Done::Indexed(Err(error)) => {
-                tracing::info!(%error, "the index is brought in line later");
+                tracing::debug!(%error, "the index is brought in line later");
                 if self.stop.is_some() { self.index.done() } else { self.index.held(now) }
             }
         }
@@ -270,7 +283,10 @@ impl Publisher {
         let remote = &self.config.remote;
         match kind {
             Some(_) => tracing::info!(remote, github, "commits are pushed"),
-            None => tracing::info!(remote, "the remote is not configured any more, commits stay local"),
+            None => {
+                tracing::info!(remote, "the remote is not configured any more, commits stay local");
+                self.times.forget();
+            }
         }
         self.kind = kind;
     }
@@ -302,6 +318,7 @@ impl Publisher {
         self.status.set_unpushed(self.view.unpushed);
         self.status.set_queued(self.queue.len() as u64);
         self.status.set_retries(self.view.retries);
+        self.status.set_index_held(self.view.index_held);
         let reason = self.trouble.clone().or_else(|| self.remote.trouble().map(Trouble::reason).map(str::to_owned));
         self.status.set_degraded(reason);
     }
@@ -361,8 +378,10 @@ impl Handler<Envelope<Filed>> for Publisher {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Filed>, ctx: &mut Self::Context) {
-        self.attempts.forget(&envelope.message);
-        self.queue.push(Pending::from(envelope.message));
+        supervision::fault_point!("publisher.handler");
+        let (filed, _handling) = envelope.open();
+        self.attempts.forget(&filed);
+        self.queue.push(Pending::from(filed));
         self.pump(ctx);
     }
 }

@@ -26,6 +26,8 @@ struct Mark {
 pub struct Part {
     /// The last commit of it.
     pub tip: ObjectId,
+    /// How many commits there are beyond it.
+    pub left: u64,
     at: u64,
     count: u64,
 }
@@ -71,7 +73,8 @@ impl Ahead {
         let limit = self.done.saturating_add(most);
         let within = self.marks.iter().rev().find(|mark| mark.at <= limit);
         let mark = within.or(self.marks.front())?;
-        Some(Part { tip: mark.tip, at: mark.at, count: self.count })
+        let last = self.marks.back().map_or(mark.at, |last| last.at);
+        Some(Part { tip: mark.tip, left: last.saturating_sub(mark.at), at: mark.at, count: self.count })
     }
 
     /// A part was pushed. False where it was counted before something changed: then it must be counted anew.

@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::index::fold::FOLD_FROM;
+
+/// Commands that lie flat in a folder before the older ones move to a segment.
+pub const WINDOW: usize = 256;
 /// Commits that go into one group, that is one pack and one move of the branch.
 pub const GROUP_MAX: usize = 256;
-/// Filed commands that wait in memory; beyond that they are found again on disk.
-pub const QUEUE_MAX: usize = 50_000;
+/// Filed commands that wait in memory, at about a KiB each; beyond that they are found again on disk, as fast.
+pub const QUEUE_MAX: usize = 20_000;
 /// The longest that a git child may run.
 pub const GIT_TIME_LIMIT: Duration = Duration::from_secs(60);
 /// The first delay after a failed push, doubled after each further one.
@@ -30,6 +34,8 @@ pub struct PublisherConfig {
     /// Pushes a minute: `Some(0)` is unlimited, `None` is [`GITHUB_PUSHES_PER_MINUTE`] for a remote at github.com and
     /// unlimited for any other.
     pub max_pushes_per_minute: Option<u32>,
+    /// The most commands whose artifacts lie flat in their folders, and the most in one segment; 0 counts as 1.
+    pub window: usize,
     /// Author and committer of the bridge's commits.
     pub author_name: String,
     /// Their mail address.
@@ -40,6 +46,8 @@ pub struct PublisherConfig {
     pub backoff_base: Duration,
     /// The longest delay between two tries.
     pub backoff_cap: Duration,
+    /// Rolled-over artifacts in git's index from which on each year of them is held as one entry.
+    pub fold_from: usize,
 }
 
 impl PublisherConfig {
@@ -52,11 +60,13 @@ impl PublisherConfig {
             fetch_every: Duration::from_secs(5),
             attempts: 6,
             max_pushes_per_minute: None,
+            window: WINDOW,
             author_name: "ghost-bridge".to_owned(),
             author_email: "ghost-bridge@localhost".to_owned(),
             git_time_limit: GIT_TIME_LIMIT,
             backoff_base: BACKOFF_BASE,
             backoff_cap: BACKOFF_CAP,
+            fold_from: FOLD_FROM,
         }
     }
 }

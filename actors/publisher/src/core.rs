@@ -18,11 +18,13 @@ use crate::config::PublisherConfig;
 use crate::error::WorkError;
 use crate::files::Root;
 use crate::git::Git;
+use crate::index::Keeper;
 use crate::objects::{MAX_BLOB_BYTES, Store};
 use crate::pending::Pending;
 use crate::recovery::Recovery;
 use crate::refs;
 use crate::retry_index::RetryIndex;
+use crate::rollover::Rolling;
 use crate::safe_path::SafePath;
 use crate::tree::{FILE, Leaf, SafeTree};
 
@@ -31,6 +33,9 @@ pub(crate) const LOG_PATH: &str = "logs/bridge.log";
 
 /// How many recovered lines are remembered at least, to know them again when their message comes late.
 const REMEMBERED: usize = 100_000;
+
+/// How often a batch is put on a branch that somebody else keeps moving, before that counts as trouble.
+const MOVED_TRIES: usize = 5;
 
 /// How much of a batch is done with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +79,14 @@ pub struct Core {
     /// What `summaries/` and `context/` held when they were last looked at.
     pub(crate) seen: BTreeMap<String, (u64, i128, u64)>,
     pub(crate) retries: RetryIndex,
+    pub(crate) rolling: Rolling,
+    pub(crate) index: Keeper,
+    /// The tree whose artifacts somebody's commit may have dropped: they are put back before anything is committed.
+    pub(crate) keep: Option<ObjectId>,
+    /// Whether somebody moved the branch since it was last known to contain what was pushed.
+    pub(crate) foreign: bool,
+    /// Whether the branch lacks what was pushed.
+    pub(crate) behind: bool,
 }
 
 impl Core {
@@ -87,17 +100,6 @@ impl Core {
     #[must_use]
     pub fn is_recovering(&self) -> bool {
         self.recovery.is_some()
-    }
-
-    /// Packs that were written since they were last consolidated.
-    #[must_use]
-    pub fn packs(&self) -> usize {
-        self.store.packs_written()
-    }
-
-    /// The packs written so far are being consolidated.
-    pub fn packs_consolidated(&mut self) {
-        self.store.packs_consolidated();
     }
 
     /// The branch's short name.
@@ -119,12 +121,9 @@ impl Core {
         }
         let head = refs::read(self.store.repo(), &self.branch)?;
         if !self.loaded || head != self.head {
+            let before = self.head;
             self.load(head)?;
-            let committed = self.committed_log()?;
-            if committed != self.log {
-                tracing::warn!(branch = self.branch, "somebody else changed the log that is committed");
-                self.start_recovery()?;
-            }
+            self.look_after(before)?;
         }
         Ok(())
     }
@@ -139,6 +138,7 @@ impl Core {
     pub(crate) fn load_tree(&mut self, head: Option<ObjectId>) -> Result<(), WorkError> {
         self.loaded = false;
         self.store.discard();
+        self.rolling.reset();
         let tree = head.map(|id| self.tree_of(id)).transpose()?;
         self.tree = SafeTree::open(tree, &self.store)?;
         self.head = head;
@@ -168,7 +168,21 @@ impl Core {
     /// # Errors
     /// When nothing of the batch was committed.
     pub fn commit(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
+        supervision::fault_point!("publisher.effect", Err(WorkError::object("commit", "a test said so")));
+        let mut done = self.commit_batch(batch, now);
+        for _ in 1..MOVED_TRIES {
+            // Somebody commits by hand at the same time: the batch goes on top.
+            if !matches!(done, Err(WorkError::Reference { .. })) {
+                break;
+            }
+            done = self.commit_batch(batch, now);
+        }
+        done
+    }
+
+    fn commit_batch(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
         self.sync_head()?;
+        self.put_back(now)?;
         if self.recovery.is_some() {
             return Ok(Settled::default());
         }
@@ -202,11 +216,15 @@ impl Core {
                 if let Some(to) = &item.log_rolled_to
                     && self.get(to)?.is_none()
                 {
-                    tip = self.roll(to, tip, now)?;
+                    tip = self.roll_log(to, tip, now)?;
                     made += 1;
                 }
                 tip = Some(self.one(item, tip, now)?);
                 made += 1;
+                if let Some(rolled) = self.roll_over(tip, now)? {
+                    tip = Some(rolled);
+                    made += 1;
+                }
                 settled.committed += 1;
             }
             settled.items += 1;
@@ -255,40 +273,46 @@ impl Core {
         parent: Option<ObjectId>,
         now: DateTime<Utc>,
     ) -> Result<ObjectId, WorkError> {
+        let mut there = Vec::with_capacity(item.artifacts.len());
         for path in &item.artifacts {
-            self.add_artifact(path, item.named)?;
+            if self.add_artifact(path, item.named)? {
+                there.push(path.clone());
+            }
         }
+        self.lies_flat(item, there, now);
         self.log.extend_from_slice(item.audit_line.as_bytes());
         self.last_hash = Link::of(item.audit_line.as_bytes()).map(|link| link.hash);
         self.put_log()?;
         self.seal(parent, &item.subject, now)
     }
 
-    fn add_artifact(&mut self, path: &str, named: bool) -> Result<(), WorkError> {
+    /// Puts an artifact into the tree; tells whether it is there.
+    fn add_artifact(&mut self, path: &str, named: bool) -> Result<bool, WorkError> {
         let safe = match SafePath::parse(path) {
             Ok(safe) => safe,
             Err(error) => {
                 tracing::error!(%error, "left out of its commit");
-                return Ok(());
+                return Ok(false);
             }
         };
-        let bytes = match self.root.read(Path::new(path), MAX_BLOB_BYTES) {
-            Ok(Some(bytes)) => bytes,
+        let (bytes, stat) = match self.root.read_with_stat(Path::new(path), MAX_BLOB_BYTES) {
+            Ok(Some(read)) => read,
             Ok(None) => {
                 if named {
                     tracing::warn!(path, "artifact is gone, its commit is made without it");
                 }
-                return Ok(());
+                return Ok(false);
             }
             Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
                 tracing::error!(path, %error, "artifact is too large to be committed");
-                return Ok(());
+                return Ok(false);
             }
             Err(error) => return Err(WorkError::io(self.root.path().join(path), error)),
         };
         let id = self.store.blob(None, bytes)?;
+        self.index.read(path, id, &stat);
         self.tree.put(&safe, Leaf { mode: FILE, id }, &self.store)?;
-        Ok(())
+        Ok(true)
     }
 
     fn put_log(&mut self) -> Result<(), WorkError> {
@@ -307,7 +331,7 @@ impl Core {
     }
 
     /// The commit that moves the whole log to another path and leaves none.
-    pub(crate) fn roll(
+    pub(crate) fn roll_log(
         &mut self,
         to: &str,
         parent: Option<ObjectId>,
@@ -318,7 +342,9 @@ impl Core {
         self.put(LOG_PATH, None)?;
         let count = audit::lines(&self.log).count();
         self.log.clear();
-        self.seal(parent, &format!("bridge: roll over {count} commands"), now).map(Some)
+        let commit = self.seal(parent, &format!("bridge: roll over {count} commands"), now)?;
+        self.tree.fold("logs");
+        Ok(Some(commit))
     }
 
     /// The tree as it is now, as a commit on top of `parent`.
@@ -339,10 +365,21 @@ impl Core {
         self.store.flush()?;
         supervision::crash_point!("publisher.packed");
         let why = format!("bridge: {made} commits");
-        refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), &why)?;
+        self.move_branch(tip, &why, now)?;
+        self.ahead.grow(tip, made);
+        self.move_on_disk();
+        Ok(())
+    }
+
+    /// Moves the branch to a commit that is durable, and the index with it.
+    pub(crate) fn move_branch(&mut self, tip: ObjectId, why: &str, now: DateTime<Utc>) -> Result<(), WorkError> {
+        let written = self.hold_index(tip);
+        supervision::crash_point!("publisher.held");
+        refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), why)?;
         supervision::crash_point!("publisher.moved");
         self.head = Some(tip);
-        self.ahead.grow(tip, made);
+        self.store.named();
+        self.follow_with_index(written, tip, now);
         Ok(())
     }
 }

@@ -12,6 +12,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+mod folders;
+
+pub use self::folders::{Moved, move_to_free};
+
 /// A temporary file's name starts so: hidden, and known as ours.
 pub(crate) const TEMPORARY_PREFIX: &str = ".ghost-bridge-";
 
@@ -88,6 +92,15 @@ impl Root {
         Ok((at, name))
     }
 
+    /// What the file system says of whatever stands at a path, a link not followed.
+    ///
+    /// # Errors
+    /// When there is nothing, or the file system does not answer.
+    pub fn stat(&self, path: &Path) -> std::io::Result<rustix::fs::Stat> {
+        let (parent, name) = self.parent(path, false)?;
+        Ok(statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
     /// What stands at a path.
     ///
     /// # Errors
@@ -118,6 +131,14 @@ impl Root {
     /// # Errors
     /// When it is larger than `limit`, or the file system does not answer.
     pub fn read(&self, path: &Path, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
+        Ok(self.read_with_stat(path, limit)?.map(|(bytes, _)| bytes))
+    }
+
+    /// The same with what the file looked like before it was read: if it looks so still, it holds the same bytes.
+    ///
+    /// # Errors
+    /// As [`Root::read`].
+    pub fn read_with_stat(&self, path: &Path, limit: u64) -> std::io::Result<Option<(Vec<u8>, rustix::fs::Stat)>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let opened = self.parent(path, false).and_then(|(parent, name)| openat(&parent, name, flags, Mode::empty()));
         let file = match opened {
@@ -125,7 +146,8 @@ impl Root {
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        let stat = fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
         let mut bytes = Vec::new();
@@ -133,7 +155,7 @@ impl Root {
         if bytes.len() as u64 > limit {
             return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("over {limit} bytes")));
         }
-        Ok(Some(bytes))
+        Ok(Some((bytes, stat)))
     }
 
     /// Puts a file there, whole or not at all, durable but for its folder's entry; folders are made as needed.

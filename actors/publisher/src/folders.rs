@@ -25,6 +25,7 @@ impl Core {
     /// When something could not be read or committed; it is found again next time.
     pub fn scan(&mut self, now: DateTime<Utc>) -> Result<bool, WorkError> {
         self.sync_head()?;
+        self.put_back(now)?;
         // Until the work tree has what upstream brought, a missing file does not mean a deleted one.
         if self.checkout_pending || self.recovery.is_some() {
             return Ok(false);

@@ -161,7 +161,9 @@ impl Git {
     #[allow(clippy::disallowed_methods, reason = "what the ban asks for is done here")]
     fn command(&self, options: &[&str], args: &[&str]) -> Command {
         let mut command = Command::new("git");
-        command.args(["-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "submodule.recurse=false"]);
+        command.args(["-c", "core.fsmonitor=false", "-c", "submodule.recurse=false"]);
+        // No housekeeping but the bridge's own, and what is fetched stays a pack.
+        command.args(["-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "fetch.unpackLimit=1"]);
         command.args(options).args(args).current_dir(&self.cloud);
         withhold_secrets(&mut command, std::env::vars_os().map(|(name, _)| name));
         for name in REPOSITORY_VARIABLES {

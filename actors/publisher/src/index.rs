@@ -1,25 +1,120 @@
-//! The index, brought in line with what the bridge committed, in quiet moments, so that `git status` tells the truth.
+//! The index, in lockstep with the branch, so that `git status` tells the truth and a person's `git commit` never sees a
+//! branch without its artifacts.
 //!
-//! Only paths that changed on the branch are touched; what somebody else staged stays. The file is rewritten by git,
-//! under git's own lock, which is never broken here.
+//! While the branch moves, git's own lock on the index is held: the new index is written into the lock, the branch is
+//! moved, the lock takes the index's place. A lock of somebody else's is waited for, for a bounded time and once; then
+//! commits go on, and the index follows when the lock is gone. A lock is never broken here.
+//!
+//! `git commit` reads the index before it takes the lock: it may put an index in place that is older than ours (its own
+//! commit fails then, because the branch has moved). So what was moved lately is remembered until the index that was
+//! written is known to have stayed, and is brought in line again if it did not.
+
+mod edit;
+pub(crate) mod fold;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use gix::bstr::ByteSlice;
+use gix::ObjectId;
+use gix::index::entry::Stat;
+use gix::lock::acquire::Fail;
+use gix::objs::Kind;
 
+use self::edit::{Move, Stats};
 use crate::core::Core;
 use crate::error::WorkError;
 use crate::merge::{Change, diff};
+use crate::objects::MAX_BLOB_BYTES;
 use crate::refs::{self, INDEXED};
-use crate::safe_path::is_ours;
+use crate::tree::{EXECUTABLE, FILE, Leaf};
 
-/// An object id that stands for nothing.
-const NULL_ID: &str = "0000000000000000000000000000000000000000";
+/// How long somebody else's lock on the index is waited for before commits go on without the index.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Files that are read again in one move of the branch to see whether they are what was committed. What lies beyond is
+/// looked at in a quiet moment, or by git.
+const MARKED_MAX: usize = 4096;
+
+/// Paths that are remembered to be looked at in a quiet moment; git looks at what does not fit.
+const UNMARKED_MAX: usize = 20_000;
+
+/// Paths that were moved lately and are remembered.
+const RECENT_MAX: usize = 20_000;
+
+/// How long after the branch moved last an index that is in place is taken to stay: longer than any git program takes
+/// between reading an index and locking it.
+pub(crate) const PROOF: Duration = Duration::from_secs(1);
+
+/// By what a file is known to be the one that was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seal {
+    inode: u64,
+    bytes: u64,
+    changed: i128,
+}
+
+/// What is remembered of the index between moves of the branch.
+#[derive(Debug, Default)]
+pub(crate) struct Keeper {
+    /// The index that was written or looked through last.
+    seal: Option<Seal>,
+    /// Paths that were brought in line lately, with what stood there before.
+    recent: BTreeMap<Vec<u8>, Option<Leaf>>,
+    /// When that was last.
+    moved_at: Option<DateTime<Utc>>,
+    /// What the files of the artifacts looked like when they were read to be committed.
+    stats: Stats,
+    /// Entries whose files have not been compared with them yet.
+    unmarked: BTreeSet<Vec<u8>>,
+    /// Whether somebody else's lock was in the way the last time.
+    held: bool,
+}
+
+impl Keeper {
+    /// A file was read to be committed, and this is how it looked before.
+    pub(crate) fn read(&mut self, path: &str, id: ObjectId, stat: &rustix::fs::Stat) {
+        self.stats.insert(path.as_bytes().to_vec(), (id, marks(stat)));
+    }
+}
+
+/// The index as it is to be, written into its lock. Dropped, it leaves the index as it is.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// None where nothing changes.
+    lock: Option<gix::lock::File>,
+    seal: Option<Seal>,
+    changes: Vec<Change>,
+    unmarked: BTreeSet<Vec<u8>>,
+}
 
 impl Core {
-    /// Whether the index lags behind the branch.
+    /// Whether the index lags behind the branch, or holds entries whose files were not looked at yet.
     #[must_use]
     pub fn index_lags(&self) -> bool {
-        self.head.is_some() && refs::read(self.store.repo(), INDEXED).ok().flatten() != self.head
+        let behind = || refs::read(self.store.repo(), INDEXED).ok().flatten() != self.head;
+        self.head.is_some() && (!self.index.unmarked.is_empty() || behind() || self.index_was_replaced())
+    }
+
+    /// Whether somebody may still put an older index in the place of the one that was written.
+    #[must_use]
+    pub fn index_is_unproved(&self) -> bool {
+        !self.index.recent.is_empty()
+    }
+
+    fn index_was_replaced(&self) -> bool {
+        self.index_is_unproved() && seal_of(&self.store.repo().index_path()) != self.index.seal
+    }
+
+    /// Whether something keeps the index from following: somebody else's lock, or an index that cannot be read.
+    #[must_use]
+    pub fn index_is_held(&self) -> bool {
+        self.index.held
     }
 
     /// Brings the index in line.
@@ -29,48 +124,201 @@ impl Core {
     pub fn refresh_index(&mut self, now: DateTime<Utc>) -> Result<(), WorkError> {
         self.sync_head()?;
         let Some(head) = self.head else { return Ok(()) };
-        let indexed = refs::read(self.store.repo(), INDEXED)?;
-        if indexed == Some(head) {
+        if !self.index_lags() {
+            let proof = chrono::TimeDelta::from_std(PROOF).unwrap_or_default();
+            // A clock that was set back proves it, too: nothing is held for ever.
+            if self.index.moved_at.is_none_or(|at| now < at || now - at >= proof) {
+                self.index.recent.clear();
+            }
             return Ok(());
         }
-        // A commit that is gone is as good as none: then everything is compared.
-        let old = indexed.and_then(|id| self.tree_of(id).ok());
-        let new = self.tree_of(head)?;
-        let input = self.index_lines(&diff(&self.store, old, Some(new))?)?;
-        if !input.is_empty() {
-            self.git.check(&["update-index", "-z", "--index-info"], Some(input))?;
-            // It says so by its exit status when other files are dirty: that is no failure.
-            self.git.run(&["update-index", "-q", "--refresh"], None)?;
+        let written = match self.write_index(head) {
+            Ok(written) => written,
+            Err(error) => {
+                self.held_back(&error);
+                return Err(error);
+            }
+        };
+        if refs::read(self.store.repo(), &self.branch)? != Some(head) {
+            return Err(WorkError::Index("the branch was moved meanwhile".to_owned()));
         }
-        supervision::crash_point!("publisher.indexed");
-        refs::set(self.store.repo(), INDEXED, head, &self.signature(now))
+        self.place_index(written, head, now)
     }
 
-    fn index_lines(&self, changes: &[Change]) -> Result<Vec<u8>, WorkError> {
+    /// Takes the index's lock and writes into it what the index is to be once the branch is at `tip`. `None`: the branch
+    /// goes on without it, and the index follows later.
+    pub(crate) fn hold_index(&mut self, tip: ObjectId) -> Option<Written> {
+        match self.write_index(tip) {
+            Ok(written) => Some(written),
+            Err(error) => {
+                self.held_back(&error);
+                None
+            }
+        }
+    }
+
+    /// Said once, however often it is tried.
+    fn held_back(&mut self, error: &WorkError) {
+        if !std::mem::replace(&mut self.index.held, true) {
+            tracing::warn!(%error, "commits go on without the index, which follows when it can");
+        }
+    }
+
+    /// The branch is at `tip`: so is the index from now on.
+    pub(crate) fn follow_with_index(&mut self, written: Option<Written>, tip: ObjectId, now: DateTime<Utc>) {
+        let Some(written) = written else { return };
+        if let Err(error) = self.place_index(written, tip, now) {
+            tracing::warn!(%error, "the index follows later");
+        }
+    }
+
+    fn place_index(&mut self, written: Written, tip: ObjectId, now: DateTime<Utc>) -> Result<(), WorkError> {
+        if let Some(lock) = written.lock {
+            lock.commit().map_err(|e| WorkError::Index(e.to_string()))?;
+        }
+        supervision::crash_point!("publisher.indexed");
+        self.index.stats.clear();
+        self.index.unmarked = written.unmarked;
+        self.index.seal = written.seal;
+        for change in written.changes {
+            if self.index.recent.len() < RECENT_MAX && change.old != change.new {
+                self.index.recent.entry(change.path).or_insert(change.old);
+            }
+        }
+        self.index.moved_at = Some(now);
+        if std::mem::take(&mut self.index.held) {
+            tracing::info!("the index follows the branch again");
+        }
+        if refs::read(self.store.repo(), INDEXED)? == Some(tip) {
+            return Ok(());
+        }
+        refs::set(self.store.repo(), INDEXED, tip, &self.signature(now))
+    }
+
+    fn write_index(&mut self, tip: ObjectId) -> Result<Written, WorkError> {
+        let (mut changes, old, new) = self.index_changes(tip)?;
+        let path = self.store.repo().index_path();
+        let mut lock = self.lock_index(&path)?;
+        // Somebody who switches branches does so under this lock, and has perhaps just let it go.
+        let found = refs::head_branch(self.store.repo())?;
+        if found.as_deref() != Some(self.branch.as_str()) {
+            let found = found.unwrap_or_else(|| "HEAD is detached".to_owned());
+            return Err(WorkError::HeadElsewhere { expected: self.branch.clone(), found });
+        }
+        let mut index = open_index(&path)?;
+        let mut seal = seal_of(&path);
+        if seal != self.index.seal {
+            self.add_recent(new, &mut changes)?;
+        }
+        let (stats, unmarked) = self.marked(&changes);
+        let step = Move { old, new: Some(new), changes: &changes, fold_from: self.config.fold_from };
+        if !edit::apply(&mut index, step, &stats, &self.store)? {
+            return Ok(Written { lock: None, seal, changes, unmarked });
+        }
+        self.smudge(&mut index);
+        let mut bytes = edit::serialize(&index)?;
+        let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
+        hasher.update(&bytes);
+        let checksum = hasher.try_finalize().map_err(|e| WorkError::Index(e.to_string()))?;
+        bytes.extend_from_slice(checksum.as_slice());
+        lock.with_mut(|file| {
+            file.write_all(&bytes)?;
+            seal = Some(Seal::of(&file.metadata()?));
+            Ok(())
+        })
+        .map_err(|e| WorkError::io(&path, e))?;
+        Ok(Written { lock: Some(lock), seal, changes, unmarked })
+    }
+
+    /// Somebody else wrote the index: what was brought in line lately is looked at again.
+    fn add_recent(&self, new: ObjectId, changes: &mut Vec<Change>) -> Result<(), WorkError> {
+        let mut again = Vec::new();
+        let named: BTreeSet<&Vec<u8>> = changes.iter().map(|change| &change.path).collect();
+        for (path, old) in self.index.recent.iter().filter(|(path, _)| !named.contains(path)) {
+            let leaf = crate::merge::leaf_at(&self.store, new, path)?;
+            again.push(Change { path: path.clone(), old: *old, new: leaf });
+        }
+        changes.append(&mut again);
+        Ok(())
+    }
+
+    fn lock_index(&self, path: &Path) -> Result<gix::lock::File, WorkError> {
+        let patience = if self.index.held { Fail::Immediately } else { Fail::AfterDurationWithBackoff(LOCK_PATIENCE) };
+        gix::lock::File::acquire_to_update_resource(path, patience, None, 0)
+            .map_err(|e| WorkError::Index(e.to_string()))
+    }
+
+    /// What is to change in the index, from which tree to which.
+    #[allow(clippy::type_complexity)]
+    fn index_changes(&self, tip: ObjectId) -> Result<(Vec<Change>, Option<ObjectId>, ObjectId), WorkError> {
         let repo = self.store.repo();
-        let index = if repo.index_path().exists() {
-            Some(repo.open_index().map_err(|e| WorkError::Index(e.to_string()))?)
-        } else {
-            None
+        // A commit that is gone is as good as none, and so is one whose index is gone: then everything is compared.
+        let indexed = refs::read(repo, INDEXED)?.filter(|_| repo.index_path().exists());
+        let old = indexed.and_then(|id| self.tree_of(id).ok());
+        let new = self.tree_of(tip)?;
+        let mut changes = diff(&self.store, old, Some(new))?;
+        let named: BTreeSet<Vec<u8>> = changes.iter().map(|change| change.path.clone()).collect();
+        for path in self.index.unmarked.difference(&named) {
+            let leaf = crate::merge::leaf_at(&self.store, new, path)?;
+            changes.extend(leaf.map(|leaf| Change { path: path.clone(), old: Some(leaf), new: Some(leaf) }));
+        }
+        Ok((changes, old, new))
+    }
+
+    /// What is known of the files that are to be indexed, and of which nothing is known yet.
+    fn marked(&self, changes: &[Change]) -> (Stats, BTreeSet<Vec<u8>>) {
+        let (mut stats, mut unmarked) = (Stats::new(), BTreeSet::new());
+        let mut read = 0;
+        for (path, leaf) in changes.iter().filter_map(|change| Some((&change.path, change.new?))) {
+            let known = self.index.stats.get(path).filter(|(id, _)| *id == leaf.id);
+            let mark = match known {
+                Some((_, stat)) => Some(*stat),
+                None if read < MARKED_MAX => {
+                    read += 1;
+                    self.mark(path, leaf)
+                }
+                None => None,
+            };
+            match mark {
+                Some(stat) => drop(stats.insert(path.clone(), (leaf.id, stat))),
+                // It is on its way into the work tree, perhaps. Whoever was looked at twice in vain is left to git.
+                None if unmarked.len() < UNMARKED_MAX && !self.index.unmarked.contains(path) => {
+                    unmarked.insert(path.clone());
+                }
+                None => {}
+            }
+        }
+        (stats, unmarked)
+    }
+
+    /// The marks of a file that holds exactly what is committed.
+    fn mark(&self, path: &[u8], leaf: Leaf) -> Option<Stat> {
+        let path = PathBuf::from(OsStr::from_bytes(path));
+        let executable = match leaf.mode {
+            FILE => false,
+            EXECUTABLE => true,
+            _ => return None,
         };
-        let mut input = Vec::new();
-        for change in changes {
-            let path = change.path.as_bstr();
-            let entry = index.as_ref().and_then(|index| index.entry_by_path(path));
-            let staged = entry.map(|entry| (entry.mode.bits(), entry.id));
-            let leaf = |leaf: Option<crate::tree::Leaf>| leaf.map(|leaf| (leaf.mode, leaf.id));
-            if staged == leaf(change.new) || (staged != leaf(change.old) && !is_ours(&change.path)) {
+        let (bytes, stat) = self.root.read_with_stat(&path, MAX_BLOB_BYTES).ok()??;
+        let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, &bytes).ok()?;
+        (id == leaf.id && (stat.st_mode & 0o100 != 0) == executable).then(|| marks(&stat))
+    }
+
+    /// Entries whose files may have been changed in the second in which the index was written last: git reads such files
+    /// again, but only until the index is written anew. Where a file looks otherwise than its entry says, the entry is
+    /// given a size that no file of it has, as git does it.
+    fn smudge(&self, index: &mut gix::index::File) {
+        let written = index.timestamp().unix_seconds();
+        for (entry, path) in index.entries_mut_with_paths() {
+            let racy = i64::from(entry.stat.mtime.secs) >= written && entry.stat.size != 0;
+            if !racy || entry.mode == gix::index::entry::Mode::DIR {
                 continue;
             }
-            let line = match change.new {
-                Some(leaf) => format!("{:o} {}\t", leaf.mode, leaf.id),
-                None => format!("0 {NULL_ID}\t"),
-            };
-            input.extend_from_slice(line.as_bytes());
-            input.extend_from_slice(&change.path);
-            input.push(0);
+            let found = self.root.stat(Path::new(OsStr::from_bytes(path)));
+            if !found.is_ok_and(|stat| marks(&stat) == entry.stat) {
+                entry.stat.size = 0;
+            }
         }
-        Ok(input)
     }
 
     /// At the start: an index that nobody kept track of yet is taken to reflect the branch, unless there is none.
@@ -79,10 +327,42 @@ impl Core {
         if refs::read(repo, INDEXED)?.is_some() || !repo.index_path().exists() {
             return Ok(());
         }
-        let empty = repo.open_index().map_err(|e| WorkError::Index(e.to_string()))?.entries().is_empty();
+        let empty = open_index(&repo.index_path())?.entries().is_empty();
         match self.head {
             Some(head) if !empty => refs::set(repo, INDEXED, head, &self.signature(now)),
             _ => Ok(()),
         }
+    }
+}
+
+impl Seal {
+    fn of(meta: &std::fs::Metadata) -> Self {
+        let changed = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+        Self { inode: meta.ino(), bytes: meta.len(), changed }
+    }
+}
+
+fn seal_of(index: &Path) -> Option<Seal> {
+    index.metadata().ok().map(|meta| Seal::of(&meta))
+}
+
+fn open_index(path: &Path) -> Result<gix::index::File, WorkError> {
+    let options = gix::index::decode::Options::default();
+    gix::index::File::at_or_default(path, gix::hash::Kind::Sha1, false, options)
+        .map_err(|e| WorkError::Index(e.to_string()))
+}
+
+/// A file's marks as git keeps them: cut to 32 bits, as git cuts them.
+#[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
+fn marks(stat: &rustix::fs::Stat) -> Stat {
+    let time = |secs: i64, nsecs: i64| gix::index::entry::stat::Time { secs: secs as u32, nsecs: nsecs as u32 };
+    Stat {
+        mtime: time(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+        ctime: time(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        dev: stat.st_dev as u32,
+        ino: stat.st_ino as u32,
+        uid: stat.st_uid as u32,
+        gid: stat.st_gid as u32,
+        size: stat.st_size as u32,
     }
 }

@@ -7,6 +7,7 @@ use gix::objs::Kind;
 use crate::commit;
 use crate::core::Core;
 use crate::error::WorkError;
+use crate::keep;
 use crate::merge::{self, MergeError};
 use crate::refs::{self, BASE, UPSTREAM};
 use crate::safe_path::is_ours;
@@ -21,7 +22,7 @@ pub enum Integrated {
 }
 
 /// Why our commits cannot be put on top.
-enum Refusal {
+pub(crate) enum Refusal {
     Blocked(String),
     Work(WorkError),
 }
@@ -32,6 +33,10 @@ impl From<WorkError> for Refusal {
     }
 }
 
+fn tree_or_empty(tree: Option<ObjectId>) -> ObjectId {
+    tree.unwrap_or_else(|| ObjectId::empty_tree(gix::hash::Kind::Sha1))
+}
+
 impl Core {
     /// Takes in what was fetched last; `exists` tells whether the remote has the branch at all.
     ///
@@ -39,6 +44,7 @@ impl Core {
     /// When it could not be done now; it is done again then.
     pub fn integrate(&mut self, exists: bool, now: DateTime<Utc>) -> Result<Integrated, WorkError> {
         self.sync_head()?;
+        self.put_back(now)?;
         // A branch that the remote lacks is pushed whole, whatever was pushed before.
         let changed = std::mem::replace(&mut self.absent, !exists) != self.absent;
         let taken_in = match refs::read(self.store.repo(), UPSTREAM)?.filter(|_| exists) {
@@ -67,7 +73,7 @@ impl Core {
     fn take_in(&mut self, upstream: ObjectId, now: DateTime<Utc>) -> Result<bool, Refusal> {
         let mut base = refs::read(self.store.repo(), BASE)?;
         if base == Some(upstream) {
-            return Ok(false);
+            return self.contain(upstream, now);
         }
         let lines = self.lines(base, upstream);
         if let Some(known) = base.filter(|_| lines.is_none())
@@ -97,13 +103,40 @@ impl Core {
                 Some(lines) => lines.own(),
                 None => self.own_commits(upstream)?,
             };
-            self.put_on_top(own, upstream, now)?;
+            self.put_on_top(own, upstream, false, now)?;
             supervision::crash_point!("remote.rebased");
         }
         self.check_out(base, upstream)?;
         supervision::crash_point!("remote.checked_out");
         refs::set(self.store.repo(), BASE, upstream, &self.signature(now))?;
         self.checkout_pending = false;
+        Ok(true)
+    }
+
+    /// There is nothing new upstream. Where somebody amended or reset here what was pushed, the branch is put back on it,
+    /// with what is new here on top: nothing that was pushed is rewritten, and nothing that is here is lost.
+    pub(crate) fn contain(&mut self, upstream: ObjectId, now: DateTime<Utc>) -> Result<bool, Refusal> {
+        let Some(head) = self.head.filter(|_| self.foreign) else { return Ok(false) };
+        if self.is_ancestor(upstream, head)? {
+            self.foreign = false;
+            return Ok(false);
+        }
+        let (branch, short) = (self.branch_name().to_owned(), upstream.to_hex_with_len(10));
+        tracing::error!(branch, "amended or reset here behind {short}, which was pushed: put on top of it again");
+        let common = self.merge_base(head, upstream)?;
+        self.checkout_pending = true;
+        // What is here is the later word on every path; what was published stays all the same.
+        let own = self.own_commits(upstream)?;
+        self.put_on_top(own, upstream, true, now).map_err(|refusal| match refusal {
+            Refusal::Blocked(why) => Refusal::Blocked(format!(
+                "{branch} no longer contains {short}, the last commit pushed: it was amended or reset here; {why} \
+                 (git rebase {UPSTREAM})"
+            )),
+            Refusal::Work(error) => Refusal::Work(error),
+        })?;
+        self.check_out(common, upstream)?;
+        self.checkout_pending = false;
+        self.foreign = false;
         Ok(true)
     }
 
@@ -126,10 +159,19 @@ impl Core {
         )
     }
 
-    /// Moves the branch to `upstream` with our own commits on top. What is ahead then is counted when that is noted.
-    fn put_on_top(&mut self, own: Vec<ObjectId>, upstream: ObjectId, now: DateTime<Utc>) -> Result<(), Refusal> {
+    /// Moves the branch to `upstream` with our own commits on top. `amended`: they take the place of what upstream has.
+    /// What is ahead then is counted when that is noted.
+    fn put_on_top(
+        &mut self,
+        own: Vec<ObjectId>,
+        upstream: ObjectId,
+        amended: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), Refusal> {
+        let ours_wins = |path: &[u8]| amended || is_ours(path);
         let mut tip = upstream;
-        let mut tip_tree = Some(self.tree_of(upstream)?);
+        let theirs = self.tree_of(upstream)?;
+        let mut tip_tree = Some(theirs);
         let committer = self.signature(now);
         for id in own {
             let commit = commit::parse(id, &self.store.read(id, Kind::Commit)?)?;
@@ -141,7 +183,8 @@ impl Core {
                     return Err(Refusal::Blocked(what));
                 }
             };
-            let merged = merge::replay(&mut self.store, parent, Some(commit.tree), tip_tree, &is_ours);
+            let merged = merge::replay(&mut self.store, parent, Some(commit.tree), tip_tree, &ours_wins);
+            let before = tip_tree;
             tip_tree = match merged {
                 Ok(tree) => tree,
                 Err(MergeError::Work(error)) => return Err(error.into()),
@@ -152,15 +195,42 @@ impl Core {
                     return Err(Refusal::Blocked(what));
                 }
             };
-            let tree = tip_tree.unwrap_or_else(|| ObjectId::empty_tree(gix::hash::Kind::Sha1));
-            tip = self.store.commit(commit.moved(tree, tip, &committer))?;
+            // What it did is there already.
+            if amended && tip_tree == before && parent != Some(commit.tree) {
+                continue;
+            }
+            tip = self.store.commit(commit.moved(tree_or_empty(tip_tree), tip, &committer))?;
         }
+        let pushed = amended.then_some(theirs);
+        tip = self.keep_published(tip, tree_or_empty(tip_tree), pushed, now)?;
         self.store.flush()?;
         let why = format!("bridge: rebase onto {}", upstream.to_hex_with_len(10));
-        refs::swap(self.store.repo(), &self.branch, self.head, tip, &committer, &why)?;
+        self.move_branch(tip, &why, now)?;
         // The log in memory stays: where both sides have one, ours is the truth.
         self.load_tree(Some(tip))?;
         Ok(())
+    }
+
+    /// One commit on top of `tip` that puts back what it lacks of what is published here, if it lacks anything.
+    fn keep_published(
+        &mut self,
+        tip: ObjectId,
+        tree: ObjectId,
+        pushed: Option<ObjectId>,
+        now: DateTime<Utc>,
+    ) -> Result<ObjectId, WorkError> {
+        let mut kept = tree;
+        let here = self.head.map(|head| self.tree_of(head)).transpose()?;
+        // What was pushed is the last word on what was published.
+        for published in here.into_iter().chain(pushed) {
+            kept = keep::keep(&mut self.store, published, kept)?;
+        }
+        if kept == tree {
+            return Ok(tip);
+        }
+        tracing::error!("what was published was dropped or changed: it is put back in one commit");
+        let signature = self.signature(now);
+        self.store.commit(commit::make(kept, Some(tip), &signature, keep::SUBJECT))
     }
 
     /// The commits that the remote does not have, oldest first.

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::housekeeping::KEEP_NOTE;
+
 /// How long a lock that was found at the start may still be somebody's: so long it is waited for.
 const LOCK_GRACE: Duration = Duration::from_secs(1);
 
@@ -60,17 +62,17 @@ fn ref_locks(refs: &Path) -> Vec<PathBuf> {
     locks
 }
 
-/// Removes packs in the making: our own at once, for only one bridge runs; git's when nobody wrote to them for long.
-pub(crate) fn remove_unfinished_packs(repo: &gix::Repository, now: SystemTime) {
-    let folder = repo.objects.store_ref().path().join("pack");
-    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+/// Removes packs in the making and the notes that were to keep them: our own at once, for only one bridge runs; git's when nobody wrote to them for long.
+pub(crate) fn remove_unfinished_packs(folder: &Path, now: SystemTime) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let idle = || {
             let written = entry.metadata().and_then(|meta| meta.modified()).ok();
             written.and_then(|at| now.duration_since(at).ok()).is_some_and(|idle| idle > PACK_GRACE)
         };
-        let ours = name.starts_with("tmp_bridge_");
+        let noted = || fs::read_to_string(entry.path()).is_ok_and(|note| note == KEEP_NOTE);
+        let ours = name.starts_with("tmp_bridge_") || (name.ends_with(".keep") && noted());
         let theirs = ["tmp_pack_", "tmp_idx_", "tmp_rev_", ".tmp-"].iter().any(|start| name.starts_with(start));
         if ours || (theirs && idle()) {
             match fs::remove_file(entry.path()) {
@@ -112,17 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_that_somebody_may_be_writing_stays() {
+    fn what_a_crash_left_among_the_packs_goes_and_what_is_in_use_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let repo = gix::init(dir.path()).unwrap();
-        let folder = repo.objects.store_ref().path().join("pack");
-        let names = ["tmp_bridge_pack-1.pack", "tmp_pack_abc", ".tmp-1-pack-2.idx", "pack-3.pack"];
-        names.iter().for_each(|name| fs::write(folder.join(name), "").unwrap());
-        let left = || names.map(|name| folder.join(name).exists());
-        let now = SystemTime::now();
-        remove_unfinished_packs(&repo, now);
-        assert_eq!(left(), [false, true, true, true]);
-        remove_unfinished_packs(&repo, now + PACK_GRACE + Duration::from_secs(60));
-        assert_eq!(left(), [false, false, false, true]);
+        let pack = dir.path().join("pack");
+        fs::create_dir(&pack).unwrap();
+        let put = |name: &str, text: &str| fs::write(pack.join(name), text).unwrap();
+        for name in ["tmp_bridge_pack-1.pack", "tmp_pack_old", ".tmp-1-pack-2.idx", "tmp_pack_young", "pack-1.pack"] {
+            put(name, "x");
+        }
+        put("pack-1.keep", KEEP_NOTE);
+        put("pack-2.keep", "a person's");
+        for name in ["tmp_pack_old", ".tmp-1-pack-2.idx", "pack-1.pack"] {
+            let file = fs::File::options().write(true).open(pack.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - 2 * PACK_GRACE).unwrap();
+        }
+        remove_unfinished_packs(&pack, SystemTime::now());
+        let mut left: Vec<_> = fs::read_dir(&pack).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["pack-1.pack", "pack-2.keep", "tmp_pack_young"]);
     }
 }

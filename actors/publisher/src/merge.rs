@@ -33,6 +33,21 @@ pub fn diff(trees: &dyn Trees, old: Option<ObjectId>, new: Option<ObjectId>) -> 
     Ok(out)
 }
 
+/// The file at a path beneath a tree.
+///
+/// # Errors
+/// When a tree on the way cannot be read.
+pub fn leaf_at(trees: &dyn Trees, root: ObjectId, path: &[u8]) -> Result<Option<Leaf>, WorkError> {
+    let mut at = root;
+    for part in path.split_inclusive(|byte| *byte == b'/') {
+        match trees.tree(at)?.get(part) {
+            Some(leaf) if part.ends_with(b"/") => at = leaf.id,
+            found => return Ok(found.copied()),
+        }
+    }
+    Ok(None)
+}
+
 fn diff_below(
     trees: &dyn Trees,
     old: Option<ObjectId>,

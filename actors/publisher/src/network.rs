@@ -121,23 +121,6 @@ fn is_overtaken(reason: &str, stderr: &[u8]) -> bool {
     reason.starts_with("[rejected]") || says(reason) || says(&String::from_utf8_lossy(stderr))
 }
 
-/// Consolidates packs, so that their number stays small. Objects that nothing names are kept.
-///
-/// # Errors
-/// When git does not come to its end; nothing is lost then.
-pub fn consolidate(git: &Git) -> Result<(), GitError> {
-    let geometric = ["repack", "-d", "-l", "-q", "--geometric=2"];
-    let whole = ["repack", "-A", "-d", "-l", "-q"];
-    // Before 2.33 git knows no geometric repacking and says so by a usage error.
-    const USAGE: i32 = 129;
-    let output = git.run(&geometric, None)?;
-    match output.status.code() {
-        Some(0) => Ok(()),
-        Some(USAGE) => git.check(&whole, None).map(drop),
-        _ => Err(failure(&geometric, &output)),
-    }
-}
-
 /// What `--porcelain` says of a reference that was not taken: `!\t<from>:<to>\t[rejected] (fetch first)`.
 fn rejection(stdout: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(stdout);

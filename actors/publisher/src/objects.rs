@@ -11,6 +11,7 @@ use gix::ObjectId;
 use gix::objs::Kind;
 
 use crate::error::WorkError;
+use crate::housekeeping::KEEP_NOTE;
 use crate::pack::Packer;
 use crate::tree::{self, RawTree, Sink, Trees};
 
@@ -25,7 +26,8 @@ pub struct Store {
     repo: gix::Repository,
     folder: PathBuf,
     packer: Packer,
-    packs_written: usize,
+    /// Notes that keep the packs that no reference names yet.
+    kept: Vec<PathBuf>,
 }
 
 impl Store {
@@ -33,7 +35,7 @@ impl Store {
     #[must_use]
     pub fn new(repo: gix::Repository) -> Self {
         let folder = repo.objects.store_ref().path().join("pack");
-        Self { repo, folder, packer: Packer::default(), packs_written: 0 }
+        Self { repo, folder, packer: Packer::default(), kept: Vec::new() }
     }
 
     /// The repository.
@@ -42,20 +44,19 @@ impl Store {
         &self.repo
     }
 
-    /// Packs written since the last call of [`Store::packs_consolidated`].
-    #[must_use]
-    pub fn packs_written(&self) -> usize {
-        self.packs_written
-    }
-
-    /// The packs written so far are taken care of.
-    pub fn packs_consolidated(&mut self) {
-        self.packs_written = 0;
-    }
-
     /// Forgets what was added and not yet written.
     pub fn discard(&mut self) {
         self.packer = Packer::default();
+        self.named();
+    }
+
+    /// What was written is named by a reference now, or never will be: it needs no keeping any more.
+    pub fn named(&mut self) {
+        for note in self.kept.drain(..) {
+            if let Err(error) = fs::remove_file(&note) {
+                tracing::debug!(note = %note.display(), %error, "removed at the next start");
+            }
+        }
     }
 
     /// Adds a blob; `path` names what it is a version of.
@@ -116,12 +117,15 @@ impl Store {
         let pack = std::mem::take(&mut self.packer).finish()?;
         fs::create_dir_all(&self.folder).map_err(|e| WorkError::io(&self.folder, e))?;
         let name = format!("pack-{}", pack.id);
-        // Readers look for the index: it appears last. Git removes abandoned `tmp_` files in its own time.
+        // Somebody's `git gc --prune=now` would take what no reference names yet.
+        let note = self.folder.join(format!("{name}.keep"));
+        fs::write(&note, KEEP_NOTE).map_err(|e| WorkError::io(&note, e))?;
+        self.kept.push(note);
+        // Readers look for the index: it appears last.
         self.place(&pack.data, &format!("{name}.pack"))?;
         supervision::crash_point!("publisher.halfpacked");
         self.place(&pack.index, &format!("{name}.idx"))?;
         sync_folder(&self.folder)?;
-        self.packs_written += 1;
         Ok(())
     }
 

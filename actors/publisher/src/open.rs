@@ -15,10 +15,12 @@ use crate::core::Core;
 use crate::error::{OpenError, WorkError};
 use crate::files::Root;
 use crate::git::{Git, check_version};
+use crate::index::Keeper;
 use crate::leftovers;
 use crate::objects::Store;
 use crate::refs;
 use crate::retry_index::RetryIndex;
+use crate::rollover::Rolling;
 use crate::tree::SafeTree;
 
 /// Memory for objects that are read again and again.
@@ -91,7 +93,7 @@ impl Core {
         let branch = branch_of(&repo, &cloud)?;
         if first {
             leftovers::remove_locks(&repo);
-            leftovers::remove_unfinished_packs(&repo, SystemTime::from(now));
+            leftovers::remove_unfinished_packs(&repo.objects.store_ref().path().join("pack"), SystemTime::from(now));
             leftovers::tell_of_operations(&repo);
         }
         let head = refs::read(&repo, &branch)?;
@@ -117,12 +119,22 @@ impl Core {
             checkout_pending: false,
             seen: BTreeMap::new(),
             retries: RetryIndex::default(),
+            rolling: Rolling::default(),
+            index: Keeper::default(),
+            keep: None,
+            foreign: true,
+            behind: false,
         };
         core.load(head)?;
+        let left = refs::read(core.store.repo(), refs::INDEXED)?;
+        core.open_kept(left, now)?;
         core.open_indexed(now)?;
         core.open_base(now)?;
         core.open_retries(now);
-        core.start_recovery()?;
+        core.behind = core.lacks_pushed()?;
+        if !core.behind {
+            core.start_recovery()?;
+        }
         Ok(core)
     }
 }

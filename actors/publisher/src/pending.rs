@@ -4,6 +4,7 @@
 //! that it is *behind*, and the commits are derived from the audit log instead.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use protocol::message::Filed;
 
@@ -20,13 +21,15 @@ pub struct Pending {
     pub log_rolled_to: Option<String>,
     /// Whether the artifacts were named by the archiver, so that each must be there; else they were guessed.
     pub named: bool,
+    /// When the document was first seen, where that is known.
+    pub first_seen: Option<Instant>,
 }
 
 impl Pending {
     /// A commit that the log alone tells of.
     #[must_use]
     pub fn from_log(subject: String, artifacts: Vec<String>, audit_line: String) -> Self {
-        Self { subject, artifacts, audit_line, log_rolled_to: None, named: false }
+        Self { subject, artifacts, audit_line, log_rolled_to: None, named: false, first_seen: None }
     }
 }
 
@@ -38,6 +41,7 @@ impl From<Filed> for Pending {
             audit_line: filed.audit_line,
             log_rolled_to: filed.log_rolled_to,
             named: true,
+            first_seen: filed.first_seen,
         }
     }
 }

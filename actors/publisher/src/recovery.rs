@@ -3,6 +3,7 @@
 //! Disk is the truth: after a crash, or when messages were lost, every line of the log without a commit gets its own,
 //! in order, and a segment that the log was moved to gets its roll-over.
 
+use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 
@@ -13,6 +14,9 @@ use crate::config::GROUP_MAX;
 use crate::core::{Core, LOG_PATH};
 use crate::error::WorkError;
 use crate::objects::MAX_BLOB_BYTES;
+use crate::pending::Pending;
+use crate::roll::Day;
+use crate::whereabouts::{OnDisk, Reach, Whereabouts};
 
 /// The most files that are looked at in one folder tree.
 const MAX_LISTED: usize = 2_000_000;
@@ -32,7 +36,9 @@ pub struct Recovery {
     /// Logs still to be read, in order; the live one is the last.
     logs: VecDeque<String>,
     steps: VecDeque<Step>,
+    /// The dead letters that lie flat.
     letters: DeadLetters,
+    segments: Whereabouts,
     /// Whether the next log is the first: the committed one is then a part of it.
     first: bool,
 }
@@ -44,7 +50,8 @@ impl Core {
         logs.push_back(LOG_PATH.to_owned());
         let letters = self.letters()?;
         self.log = self.committed_log()?;
-        self.recovery = Some(Recovery { logs, steps: VecDeque::new(), letters, first: true });
+        self.recovery =
+            Some(Recovery { logs, steps: VecDeque::new(), letters, segments: Whereabouts::default(), first: true });
         Ok(())
     }
 
@@ -60,9 +67,9 @@ impl Core {
     }
 
     fn letters(&self) -> Result<DeadLetters, WorkError> {
-        let letters = self.root.list("dead_letter", MAX_LISTED);
+        let letters = self.root.names("dead_letter", MAX_LISTED);
         let letters = letters.map_err(|e| WorkError::io(self.root.path().join("dead_letter"), e))?;
-        Ok(DeadLetters::new(letters.unwrap_or_default().into_iter().map(|file| file.path)))
+        Ok(DeadLetters::new(letters.into_iter().map(|name| format!("dead_letter/{name}"))))
     }
 
     /// The segments on disk that the log was moved to, oldest first.
@@ -96,6 +103,7 @@ impl Core {
     /// When none was made; the recovery begins anew then.
     pub fn recover(&mut self, now: DateTime<Utc>) -> Result<u64, WorkError> {
         self.sync_head()?;
+        self.put_back(now)?;
         let Some(mut recovery) = self.recovery.take() else { return Ok(0) };
         match self.recover_some(&mut recovery, now) {
             Ok((lines, done)) => {
@@ -119,6 +127,8 @@ impl Core {
     }
 
     fn recover_some(&mut self, recovery: &mut Recovery, now: DateTime<Utc>) -> Result<(u64, bool), WorkError> {
+        // While the branch holds the log as it was committed.
+        self.known_flat(now)?;
         let (mut tip, mut made, mut lines) = (self.head, 0, 0);
         let mut done = false;
         let mut settled = Vec::new();
@@ -131,14 +141,18 @@ impl Core {
                 }
                 Some(Step::Line(line)) => {
                     let text = String::from_utf8_lossy(&line).into_owned();
-                    tip = Some(self.one(&audit::derive(&text, &recovery.letters), tip, now)?);
+                    tip = Some(self.one(&self.derive(&text, recovery), tip, now)?);
                     self.remember(&line);
                     settled.extend(audit::settlement(&text));
                     made += 1;
                     lines += 1;
+                    if let Some(rolled) = self.roll_over(tip, now)? {
+                        tip = Some(rolled);
+                        made += 1;
+                    }
                 }
                 Some(Step::Roll(to)) => {
-                    tip = self.roll(&to, tip, now)?;
+                    tip = self.roll_log(&to, tip, now)?;
                     made += 1;
                 }
                 None => {
@@ -153,6 +167,24 @@ impl Core {
         self.publish(tip, made, now)?;
         self.settle_recovered(&settled);
         Ok((lines, done))
+    }
+
+    /// The commit that a line stands for, with its artifacts as they lie on disk: flat as a rule; in a segment if they
+    /// were rolled over before the branch or the log was put back.
+    fn derive(&self, line: &str, recovery: &mut Recovery) -> Pending {
+        let day = audit::written_at(line).and_then(Day::of);
+        let mut reaches = [Reach::Flat, day.map_or(Reach::All, Reach::Day), Reach::All].into_iter();
+        loop {
+            let reach = reaches.next().unwrap_or(Reach::All);
+            let segments = RefCell::new(&mut recovery.segments);
+            let disk = OnDisk { root: &self.root, letters: &recovery.letters, segments, reach };
+            let mut pending = audit::derive(line, &disk);
+            let places: Vec<String> = pending.artifacts.iter().filter_map(|path| disk.place(path)).collect();
+            if !places.is_empty() || reach == Reach::All {
+                pending.artifacts = places;
+                return pending;
+            }
+        }
     }
 
     /// Turns one log into steps.

@@ -119,6 +119,7 @@ impl Core {
         }
         self.write_retries(now)?;
         self.sync_head()?;
+        self.put_back(now)?;
         // What the log tells of gets its commits first.
         if !self.retries.unpublished || self.recovery.is_some() {
             return Ok(());

@@ -3,6 +3,34 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use supervision::Histogram;
+
+/// How a push ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// The remote took it.
+    Ok,
+    /// Somebody else was faster; it is taken in and tried again.
+    Overtaken,
+    /// The remote was not reached, or refused.
+    Failed,
+}
+
+impl Push {
+    /// Every way there is.
+    pub const ALL: [Self; 3] = [Self::Ok, Self::Overtaken, Self::Failed];
+
+    /// The way in one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Overtaken => "overtaken",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Shared with whoever reports health and metrics. Only the publisher writes it.
 #[derive(Debug, Default)]
 pub struct PublisherStatus {
@@ -10,10 +38,14 @@ pub struct PublisherStatus {
     degraded: AtomicBool,
     reason: Mutex<Option<String>>,
     pushes_ok: AtomicU64,
+    pushes_overtaken: AtomicU64,
     pushes_failed: AtomicU64,
+    committed_after: Histogram,
+    pushed_after: Histogram,
     committed: AtomicU64,
     queued: AtomicU64,
     retries: AtomicU64,
+    index_held: AtomicBool,
     ready: AtomicBool,
 }
 
@@ -36,16 +68,31 @@ impl PublisherStatus {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Pushes that the remote took.
+    /// Pushes that ended so. One that failed may have failed before it began, because the remote could not be reached while
+    /// commits waited for it.
     #[must_use]
-    pub fn pushes_ok(&self) -> u64 {
-        self.pushes_ok.load(Ordering::Relaxed)
+    pub fn pushes(&self, push: Push) -> u64 {
+        self.counter(push).load(Ordering::Relaxed)
     }
 
-    /// Tries to reach the remote that failed, fetches included.
+    fn counter(&self, push: Push) -> &AtomicU64 {
+        match push {
+            Push::Ok => &self.pushes_ok,
+            Push::Overtaken => &self.pushes_overtaken,
+            Push::Failed => &self.pushes_failed,
+        }
+    }
+
+    /// How long documents took from first sight until they were committed.
     #[must_use]
-    pub fn pushes_failed(&self) -> u64 {
-        self.pushes_failed.load(Ordering::Relaxed)
+    pub fn committed_after(&self) -> &Histogram {
+        &self.committed_after
+    }
+
+    /// How long documents took from first sight until the remote had their commits.
+    #[must_use]
+    pub fn pushed_after(&self) -> &Histogram {
+        &self.pushed_after
     }
 
     /// Filed documents that have their commit, since the start.
@@ -66,6 +113,13 @@ impl PublisherStatus {
         self.retries.load(Ordering::Relaxed)
     }
 
+    /// Whether something keeps git's index from following the branch: somebody else's lock, or an index that cannot be
+    /// read. Commits go on meanwhile.
+    #[must_use]
+    pub fn index_is_held(&self) -> bool {
+        self.index_held.load(Ordering::Relaxed)
+    }
+
     /// Whether the repository is open and what an earlier run left is committed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -84,6 +138,10 @@ impl PublisherStatus {
         self.retries.store(count, Ordering::Relaxed);
     }
 
+    pub(crate) fn set_index_held(&self, held: bool) {
+        self.index_held.store(held, Ordering::Relaxed);
+    }
+
     pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
@@ -92,9 +150,8 @@ impl PublisherStatus {
         self.committed.fetch_add(count, Ordering::Relaxed);
     }
 
-    pub(crate) fn pushed(&self, ok: bool) {
-        let counter = if ok { &self.pushes_ok } else { &self.pushes_failed };
-        counter.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn pushed(&self, push: Push) {
+        self.counter(push).fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn set_degraded(&self, reason: Option<String>) {

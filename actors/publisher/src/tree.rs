@@ -218,6 +218,26 @@ impl Folder {
         Ok(self.id)
     }
 
+    /// The folder at a path, if there is one.
+    fn below(&mut self, path: &[&str], trees: &dyn Trees) -> Result<Option<&mut Self>, WorkError> {
+        let [name, rest @ ..] = path else { return Ok(Some(self)) };
+        match self.load(trees)?.get_mut(&folder_key(name)) {
+            Some(Entry::Folder(folder)) => folder.below(rest, trees),
+            _ => Ok(None),
+        }
+    }
+
+    /// Forgets the entries of the folders below, as far as they are written.
+    fn fold(&mut self) {
+        for entry in self.entries.iter_mut().flat_map(BTreeMap::values_mut) {
+            match entry {
+                Entry::Folder(folder) if folder.id.is_some() => folder.entries = None,
+                Entry::Folder(folder) => folder.fold(),
+                Entry::Leaf(_) => {}
+            }
+        }
+    }
+
     fn files(&mut self, prefix: &str, trees: &dyn Trees, out: &mut Vec<(String, Leaf)>) -> Result<(), WorkError> {
         for (name, entry) in self.load(trees)? {
             let Ok(name) = std::str::from_utf8(name) else { continue };
@@ -292,6 +312,35 @@ impl SafeTree {
         self.folder(top).map_or(Ok(false), |folder| folder.set(&rest, None, trees))
     }
 
+    /// What stands directly in a folder, in git's order: each name, and what it is; `None` stands for a folder. Nothing
+    /// where there is no such folder. Names that are no UTF-8 are left out.
+    ///
+    /// # Errors
+    /// When a tree on the way cannot be read.
+    pub fn list(&mut self, path: &str, trees: &dyn Trees) -> Result<Vec<(String, Option<Leaf>)>, WorkError> {
+        let mut parts = path.split('/');
+        let top = parts.next().unwrap_or_default();
+        let rest: Vec<&str> = parts.collect();
+        let Some(folder) = self.folder(top) else { return Ok(Vec::new()) };
+        let Some(folder) = folder.below(&rest, trees)? else { return Ok(Vec::new()) };
+        let named = |(name, entry): (&Vec<u8>, &mut Entry)| {
+            let name = std::str::from_utf8(name).ok()?;
+            Some(match entry {
+                Entry::Leaf(leaf) => (name.to_owned(), Some(*leaf)),
+                Entry::Folder(_) => (name.trim_end_matches('/').to_owned(), None),
+            })
+        };
+        Ok(folder.load(trees)?.iter_mut().filter_map(named).collect())
+    }
+
+    /// Lets go of what is held in memory of the folders below a published one, as far as it is written. It is read
+    /// again when somebody looks.
+    pub fn fold(&mut self, top: &str) {
+        if let Some(folder) = self.folder(top) {
+            folder.fold();
+        }
+    }
+
     /// Every file beneath one of the published folders.
     ///
     /// # Errors
@@ -323,7 +372,7 @@ impl SafeTree {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
     use std::collections::HashMap;
@@ -414,6 +463,30 @@ mod tests {
         let root = tree.write(&mut memory).unwrap();
         let names: Vec<_> = memory.tree(root).unwrap().into_keys().collect();
         assert_eq!(names, [b"results/".to_vec()]);
+    }
+
+    #[test]
+    fn a_folder_that_is_folded_is_read_again_and_unwritten_changes_stay() {
+        let mut memory = Memory::default();
+        let mut tree = SafeTree::open(None, &memory).unwrap();
+        for (at, byte) in [("results/2026/a", 1), ("results/2025/b", 2), ("results/c", 3)] {
+            tree.put(&path(at), leaf(byte), &memory).unwrap();
+        }
+        tree.fold("results");
+        assert_eq!(tree.get(&path("results/2026/a"), &memory).unwrap(), Some(leaf(1)), "not written yet");
+        tree.write(&mut memory).unwrap();
+        tree.put(&path("results/2026/d"), leaf(4), &memory).unwrap();
+        tree.fold("results");
+        let Entry::Folder(folded) = &tree.safe["results"].entries.as_ref().unwrap()[b"2025/".as_slice()] else {
+            panic!()
+        };
+        assert!(folded.entries.is_none());
+        let names = |tree: &mut SafeTree, at: &str| tree.list(at, &memory).unwrap();
+        assert_eq!(names(&mut tree, "results/2025"), [("b".to_owned(), Some(leaf(2)))]);
+        assert_eq!(names(&mut tree, "results/2026").len(), 2);
+        let top: Vec<_> = names(&mut tree, "results").into_iter().map(|(name, it)| (name, it.is_some())).collect();
+        assert_eq!(top, [("2025".to_owned(), false), ("2026".to_owned(), false), ("c".to_owned(), true)]);
+        assert!(names(&mut tree, "results/c").is_empty() && names(&mut tree, "nothing/at/all").is_empty());
     }
 
     #[test]

@@ -9,16 +9,20 @@ use chrono::{DateTime, Utc};
 use crate::ahead::Part;
 use crate::core::{Core, Settled};
 use crate::error::WorkError;
+use crate::housekeeping::Clutter;
+use crate::index::PROOF;
 use crate::integrate::Integrated;
 use crate::network::{Aim, RemoteKind};
 use crate::pending::Pending;
 use crate::retries::Retries;
 
-/// How soon the index is brought in line after the last commit.
+/// How soon an index that could not follow the branch is brought in line after the last commit.
 pub const QUIET: Duration = Duration::from_millis(100);
-/// The longest that the index may lag while commits keep coming: a person who commits by hand meanwhile commits what the
-/// index lacks as removed.
+/// The longest that it may lag while commits keep coming: a person who commits by hand meanwhile commits what the index
+/// lacks as removed.
 pub const LAG_MAX: Duration = Duration::from_secs(1);
+/// How often an index that somebody holds is tried again.
+pub const HELD_PAUSE: Duration = Duration::from_millis(100);
 /// The pause before work that failed is done again.
 pub const RETRY: Duration = Duration::from_secs(1);
 
@@ -47,8 +51,8 @@ pub enum Task {
 /// What came of it.
 #[derive(Debug)]
 pub enum Done {
-    /// So many of the batch are settled; the rest comes back.
-    Committed(Result<Settled, WorkError>, Vec<Pending>),
+    /// So many of the batch are settled, and first seen then; the rest comes back.
+    Committed(Result<Settled, WorkError>, Vec<Instant>, Vec<Pending>),
     /// The retries index is on disk and on the branch.
     Retried(Result<(), WorkError>),
     /// So many lines got their commits.
@@ -74,8 +78,12 @@ pub struct View {
     pub recovering: bool,
     /// Whether the index is behind the branch.
     pub index_lags: bool,
-    /// Packs that were written since packs were last consolidated.
-    pub packs: usize,
+    /// Whether somebody may still put an older index in its place.
+    pub index_unproved: bool,
+    /// Whether somebody keeps it from following.
+    pub index_held: bool,
+    /// What lies in the object database.
+    pub clutter: Clutter,
     /// Commands in the retries index.
     pub retries: u64,
     /// Whether the retries index on disk or on the branch is behind.
@@ -91,7 +99,9 @@ impl View {
             aim: core.aim(part),
             recovering: core.is_recovering(),
             index_lags: core.index_lags(),
-            packs: core.packs(),
+            index_unproved: core.index_is_unproved(),
+            index_held: core.index_is_held(),
+            clutter: core.clutter(),
             retries: core.retries_pending() as u64,
             retries_lag: core.retries_lag(),
         }
@@ -105,17 +115,23 @@ impl Task {
             Self::Commit(mut batch) => {
                 let settled = core.commit(&batch, now);
                 let items = settled.as_ref().map_or(0, |settled| settled.items);
-                batch.drain(..items.min(batch.len()));
-                Done::Committed(settled, batch)
+                let seen = batch.drain(..items.min(batch.len())).filter_map(|item| item.first_seen).collect();
+                Done::Committed(settled, seen, batch)
             }
             Self::Retries(attempts) => Done::Retried(core.update_retries(attempts, now)),
             Self::Recover(afresh) => Done::Recovered(core.recover_from_disk(afresh, now)),
             Self::Integrate(exists) => Done::Integrated(core.integrate(exists, now)),
             Self::Pushed(part) => Done::Pushed(core.pushed(&part, now)),
-            Self::Scan => Done::Scanned(core.scan(now).and_then(|_| core.remote_kind())),
+            Self::Scan => Done::Scanned(scan(core, now)),
             Self::Index => Done::Indexed(core.refresh_index(now)),
         }
     }
+}
+
+fn scan(core: &mut Core, now: DateTime<Utc>) -> Result<Option<RemoteKind>, WorkError> {
+    core.tidy(now)?;
+    core.scan(now)?;
+    core.remote_kind()
 }
 
 /// When the index is due: soon after the last commit, and in any case before it lags too long.
@@ -123,6 +139,7 @@ impl Task {
 pub struct IndexClock {
     first: Option<Instant>,
     last: Option<Instant>,
+    proof: Option<Instant>,
 }
 
 impl IndexClock {
@@ -134,19 +151,37 @@ impl IndexClock {
 
     /// The index could not be brought in line: somebody holds it.
     pub fn held(&mut self, now: Instant) {
-        self.first = Some(now + RETRY);
-        self.last = Some(now + RETRY);
+        self.first = Some(now + HELD_PAUSE);
+        self.last = Some(now + HELD_PAUSE);
+    }
+
+    /// It is in line, and is looked at once more when it can be taken to stay so.
+    pub fn unproved(&mut self, now: Instant) {
+        if self.proof.is_none_or(|at| at <= now) {
+            self.proof = Some(now + PROOF);
+        }
     }
 
     /// It is in line.
     pub fn done(&mut self) {
-        *self = Self::default();
+        (self.first, self.last) = (None, None);
     }
 
-    /// When it is due, if it is.
+    /// It stays in line.
+    pub fn proved(&mut self) {
+        self.proof = None;
+    }
+
+    /// When it is to be brought in line, if it is behind.
+    #[must_use]
+    pub fn lag(&self) -> Option<Instant> {
+        Some((self.last? + QUIET).min(self.first? + LAG_MAX))
+    }
+
+    /// When it is to be looked at, if it is.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        Some((self.last? + QUIET).min(self.first? + LAG_MAX))
+        self.lag().into_iter().chain(self.proof).min()
     }
 }
 

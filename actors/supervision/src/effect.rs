@@ -1,6 +1,7 @@
 //! Blocking work off the actor's thread, with its panics contained.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use actix::prelude::{Actor, ActorFutureExt, AsyncContext, WrapFuture};
 
@@ -36,6 +37,15 @@ pub fn effect<A, S, R>(
         })
     };
     ctx.spawn(done.into_actor(actor).map(|outcome, actor, ctx| then(actor, ctx, outcome)));
+}
+
+/// Runs `work` here and now; a panic in it comes back as an error. What `work` had half changed stays so: whoever calls
+/// this vouches that nothing is, or that it is thrown away.
+///
+/// # Errors
+/// When `work` panicked.
+pub fn contained<R>(work: impl FnOnce() -> R) -> Result<R, Panicked> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| Panicked(panic_text(payload.as_ref())))
 }
 
 fn panic_text(payload: &(dyn Any + Send)) -> String {

@@ -1,8 +1,9 @@
 //! Restarts: delayed, counted, and ended by a budget.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Exit status for a bug or a spent restart budget (`EX_SOFTWARE` of sysexits.h).
@@ -18,13 +19,21 @@ pub struct Budget {
     max_restarts: usize,
     within: Duration,
     spent: VecDeque<Instant>,
+    /// Why the process has to end.
+    cause: Option<String>,
 }
 
 impl Budget {
     /// At most `max_restarts` within `within`.
     #[must_use]
     pub fn new(max_restarts: usize, within: Duration) -> Self {
-        Self { max_restarts, within, spent: VecDeque::new() }
+        Self { max_restarts, within, spent: VecDeque::new(), cause: None }
+    }
+
+    /// Why the process has to end; the first cause counts.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
     }
 
     /// Spends one restart: the delay before it, or `None` when the budget is spent.
@@ -48,35 +57,78 @@ pub struct Lifeline {
     actor: &'static str,
     system: actix::System,
     budget: Arc<Mutex<Budget>>,
-    restarts: Arc<AtomicU64>,
+    restarts: Restarts,
+    last_panic: Arc<Mutex<Option<String>>>,
+}
+
+/// How often an actor was restarted, or began work anew that had panicked: for whoever reports it.
+#[derive(Clone, Debug, Default)]
+pub struct Restarts(Arc<AtomicU64>);
+
+impl Restarts {
+    /// The number so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Lifeline {
     /// A lifeline for `actor` in the running actix system, on a budget that all actors share.
     #[must_use]
     pub fn new(actor: &'static str, system: actix::System, budget: Arc<Mutex<Budget>>) -> Self {
-        Self { actor, system, budget, restarts: Arc::default() }
+        Self { actor, system, budget, restarts: Restarts::default(), last_panic: Arc::default() }
+    }
+
+    /// Counts restarts in `restarts`, which others may look at.
+    #[must_use]
+    pub fn counting(mut self, restarts: Restarts) -> Self {
+        self.restarts = restarts;
+        self
     }
 
     /// How often the actor was restarted.
     #[must_use]
     pub fn restarts(&self) -> u64 {
-        self.restarts.load(Ordering::Relaxed)
+        self.restarts.get()
+    }
+
+    /// Remembers why the next restart is needed, to be told if it is the one too many.
+    pub fn panicked(&self, what: &dyn fmt::Display) {
+        *self.last_panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_string());
+    }
+
+    /// Counts work that panicked and is begun anew on a schedule of its own, so that it costs nothing of the budget.
+    pub fn count_only(&self) {
+        self.restarts.count();
     }
 
     /// Counts a restart: how long to wait before going on, or `None` when the budget is spent and the process ends.
     pub fn restarting(&self) -> Option<Duration> {
-        self.restarts.fetch_add(1, Ordering::Relaxed);
-        let delay = self.budget.lock().unwrap_or_else(PoisonError::into_inner).spend(Instant::now());
+        self.restarts.count();
+        let delay = self.lock().spend(Instant::now());
         match delay {
             Some(delay) => tracing::warn!(actor = self.actor, ?delay, "restarting"),
-            None => self.fatal("the restart budget is spent"),
+            None => {
+                let last = self.last_panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let last = last.map_or_else(String::new, |last| format!("; the last one was needed because it {last}"));
+                self.fatal(&format!("the restart budget is spent{last}"));
+            }
         }
         delay
     }
 
+    fn lock(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends the process with [`EXIT_SOFTWARE`], for a cause that the actor cannot handle.
     pub fn fatal(&self, cause: &str) {
+        self.lock().cause.get_or_insert_with(|| format!("{}: {cause}", self.actor));
         tracing::error!(
             actor = self.actor,
             cause,

@@ -1,31 +1,45 @@
-//! Mailboxes whose depth can be seen.
+//! Mailboxes whose depth can be seen, and how long messages wait in them and are worked on.
+//!
+//! All of it is told by the envelope: it counts while it exists, it is told when work on its message begins, and that work
+//! ends when it is dropped, also by a panic.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::Recipient;
 use actix::dev::{MessageResponse, ToEnvelope};
 use actix::prelude::{Actor, Addr, Handler, Message};
 
+use crate::histogram::Histogram;
+
 /// How many messages each actor's mailbox holds: more than there can be commands in flight, so that a full mailbox is the
 /// exception and flow control is the ticket's business.
 pub const MAILBOX_CAPACITY: usize = 2_048;
 
-/// How many messages an actor has not handled yet, and how many its mailbox holds.
+/// How many messages an actor has not handled yet, how many its mailbox holds, and how long they took.
 #[derive(Debug)]
 pub struct Gauge {
     actor: &'static str,
     depth: AtomicUsize,
     capacity: usize,
+    waits: Histogram,
+    /// By the message's name; as many as there are ports, which is few.
+    durations: Mutex<Vec<(&'static str, Arc<Histogram>)>>,
 }
 
 impl Gauge {
     /// The gauge of the mailbox of `actor`, which holds `capacity` messages.
     #[must_use]
     pub fn new(actor: &'static str, capacity: usize) -> Arc<Self> {
-        Arc::new(Self { actor, depth: AtomicUsize::new(0), capacity })
+        Arc::new(Self {
+            actor,
+            depth: AtomicUsize::new(0),
+            capacity,
+            waits: Histogram::default(),
+            durations: Mutex::default(),
+        })
     }
 
     /// The actor's name.
@@ -45,24 +59,73 @@ impl Gauge {
     pub fn capacity(&self) -> usize {
         self.capacity
     }
-}
 
-/// One message's place in a gauge.
-#[derive(Debug)]
-struct Slot(Arc<Gauge>);
+    /// How long messages waited, from being sent until work on them began.
+    #[must_use]
+    pub fn waits(&self) -> &Histogram {
+        &self.waits
+    }
 
-impl Slot {
-    /// Takes a place, if there is one left.
-    fn take(gauge: &Arc<Gauge>) -> Option<Self> {
-        let within = |depth| (depth < gauge.capacity).then_some(depth + 1);
-        gauge.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).ok()?;
-        Some(Self(Arc::clone(gauge)))
+    /// How long work on the messages of this name took.
+    #[must_use]
+    pub fn duration(&self, message: &'static str) -> Arc<Histogram> {
+        let mut durations = self.durations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = durations.iter().find(|(name, _)| *name == message) {
+            return Arc::clone(known);
+        }
+        let fresh = Arc::new(Histogram::default());
+        durations.push((message, Arc::clone(&fresh)));
+        fresh
+    }
+
+    /// The same for every message that has a way to this actor.
+    #[must_use]
+    pub fn durations(&self) -> Vec<(&'static str, Arc<Histogram>)> {
+        self.durations.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Drop for Slot {
+/// A message's place in a gauge, and the clock that runs for it. When it is dropped the message is handled.
+#[derive(Debug)]
+pub struct Handling {
+    gauge: Arc<Gauge>,
+    duration: Arc<Histogram>,
+    /// Since when it waits.
+    waits_since: Instant,
+    /// Since when it is worked on.
+    begun: Option<Instant>,
+}
+
+impl Handling {
+    /// Takes a place, if there is one left.
+    fn take(gauge: &Arc<Gauge>, duration: &Arc<Histogram>) -> Option<Self> {
+        let within = |depth| (depth < gauge.capacity).then_some(depth + 1);
+        gauge.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).ok()?;
+        let (gauge, duration) = (Arc::clone(gauge), Arc::clone(duration));
+        Some(Self { gauge, duration, waits_since: Instant::now(), begun: None })
+    }
+
+    fn begin(&mut self) {
+        if self.begun.is_none() {
+            let now = Instant::now();
+            self.gauge.waits.observe(now.saturating_duration_since(self.waits_since));
+            self.begun = Some(now);
+        }
+    }
+
+    fn rest(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            let now = Instant::now();
+            self.duration.observe(now.saturating_duration_since(begun));
+            self.waits_since = now;
+        }
+    }
+}
+
+impl Drop for Handling {
     fn drop(&mut self) {
-        self.0.depth.fetch_sub(1, Ordering::Relaxed);
+        self.rest();
+        self.gauge.depth.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -71,15 +134,31 @@ impl Drop for Slot {
 pub struct Envelope<M> {
     /// The message.
     pub message: M,
-    sent_at: Instant,
-    _slot: Slot,
+    handling: Handling,
 }
 
 impl<M> Envelope<M> {
-    /// How long it has waited so far.
+    /// How long ago it was sent, or put back.
     #[must_use]
     pub fn waited(&self) -> Duration {
-        self.sent_at.elapsed()
+        self.handling.waits_since.elapsed()
+    }
+
+    /// Work on it begins.
+    pub fn begin(&mut self) {
+        self.handling.begin();
+    }
+
+    /// Work on it has ended, and it waits once more.
+    pub fn put_back(&mut self) {
+        self.handling.rest();
+    }
+
+    /// Work on it begins, and ends when the second value is dropped.
+    #[must_use]
+    pub fn open(mut self) -> (M, Handling) {
+        self.handling.begin();
+        (self.message, self.handling)
     }
 }
 
@@ -108,11 +187,13 @@ impl<M> fmt::Debug for SendError<M> {
 pub struct Port<M: Send + 'static> {
     recipient: Recipient<Envelope<M>>,
     gauge: Arc<Gauge>,
+    duration: Arc<Histogram>,
 }
 
 impl<M: Send + 'static> Clone for Port<M> {
     fn clone(&self) -> Self {
-        Self { recipient: self.recipient.clone(), gauge: Arc::clone(&self.gauge) }
+        let (gauge, duration) = (Arc::clone(&self.gauge), Arc::clone(&self.duration));
+        Self { recipient: self.recipient.clone(), gauge, duration }
     }
 }
 
@@ -130,7 +211,8 @@ impl<M: Send + 'static> Port<M> {
         A::Context: ToEnvelope<A, Envelope<M>>,
         <A as Handler<Envelope<M>>>::Result: MessageResponse<A, Envelope<M>>,
     {
-        Self { recipient: address.recipient(), gauge }
+        let duration = gauge.duration(name_of::<M>());
+        Self { recipient: address.recipient(), gauge, duration }
     }
 
     /// Sends `message`, without waiting.
@@ -138,11 +220,17 @@ impl<M: Send + 'static> Port<M> {
     /// # Errors
     /// When the mailbox is full or its actor is gone.
     pub fn send(&self, message: M) -> Result<(), SendError<M>> {
-        let Some(slot) = Slot::take(&self.gauge) else { return Err(SendError::Full(message)) };
-        match self.recipient.try_send(Envelope { message, sent_at: Instant::now(), _slot: slot }) {
+        let Some(handling) = Handling::take(&self.gauge, &self.duration) else { return Err(SendError::Full(message)) };
+        match self.recipient.try_send(Envelope { message, handling }) {
             Ok(()) => Ok(()),
             Err(actix::prelude::SendError::Full(envelope)) => Err(SendError::Full(envelope.message)),
             Err(actix::prelude::SendError::Closed(_)) => Err(SendError::Closed),
         }
     }
+}
+
+/// The last part of a message type's name.
+fn name_of<M>() -> &'static str {
+    let name = std::any::type_name::<M>();
+    name.rsplit("::").next().unwrap_or(name)
 }

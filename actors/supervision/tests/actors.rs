@@ -118,3 +118,83 @@ fn a_spent_budget_ends_the_system_with_70() {
     assert!(next(&runner, &receiver).is_err());
     assert_eq!(runner.run_with_code().unwrap(), EXIT_SOFTWARE);
 }
+
+/// Keeps what it is sent until it is told to let go.
+struct Keeper {
+    kept: Vec<Envelope<u64>>,
+    worked: Vec<supervision::Handling>,
+}
+
+impl Actor for Keeper {
+    type Context = Context<Self>;
+}
+
+impl Handler<Envelope<u64>> for Keeper {
+    type Result = ();
+
+    fn handle(&mut self, mut envelope: Envelope<u64>, _ctx: &mut Self::Context) {
+        match envelope.message {
+            0 => self.worked.push(envelope.open().1),
+            1 => {
+                envelope.begin();
+                envelope.put_back();
+                self.kept.push(envelope);
+            }
+            2 => {
+                self.kept.clear();
+                self.worked.clear();
+            }
+            _ => panic!("in the handler"),
+        }
+    }
+}
+
+#[test]
+fn an_envelope_tells_of_waiting_and_work_whatever_its_end() {
+    let runner = System::new();
+    let gauge = Gauge::new("keeper", 8);
+    let port = runner.block_on({
+        let gauge = Arc::clone(&gauge);
+        async move { Port::new(Keeper { kept: Vec::new(), worked: Vec::new() }.start(), gauge) }
+    });
+    let settle = |what: &dyn Fn() -> bool| {
+        runner.block_on(async {
+            while !what() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    };
+    let (waits, works) = (|| gauge.waits().distribution().count, || gauge.duration("u64").distribution().count);
+    port.send(0).unwrap();
+    port.send(1).unwrap();
+    settle(&|| waits() == 2);
+    settle(&|| works() == 1);
+    assert_eq!(gauge.depth(), 2, "one is worked on, one waits once more");
+    port.send(2).unwrap();
+    settle(&|| gauge.depth() == 0);
+    assert_eq!((waits(), works()), (2, 2), "what nobody began to work on is neither");
+    port.send(0).unwrap();
+    settle(&|| waits() == 3);
+    port.send(9).unwrap();
+    settle(&|| gauge.depth() == 0);
+    assert_eq!((waits(), works()), (3, 3), "a panic drops all that the actor held");
+    assert_eq!(gauge.durations().len(), 1);
+}
+
+#[test]
+fn the_cause_of_the_end_tells_the_last_panic() {
+    let runner = System::new();
+    let budget = Arc::new(Mutex::new(Budget::new(0, Duration::from_secs(30))));
+    let lifeline = runner.block_on({
+        let budget = Arc::clone(&budget);
+        async move { Lifeline::new("adder", System::current(), budget) }
+    });
+    lifeline.count_only();
+    assert_eq!(budget.lock().unwrap().cause(), None);
+    lifeline.panicked(&Panicked("unlucky".to_owned()));
+    assert_eq!(lifeline.restarting(), None);
+    lifeline.fatal("another cause, later");
+    let cause = budget.lock().unwrap().cause().unwrap().to_owned();
+    assert!(cause.starts_with("adder: the restart budget is spent") && cause.ends_with("panicked: unlucky"), "{cause}");
+    assert_eq!(lifeline.restarts(), 2);
+}

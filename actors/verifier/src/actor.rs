@@ -1,10 +1,12 @@
 //! The actor: one document in, one message out.
 
+use std::time::Instant;
+
 use chrono::Utc;
 use protocol::message::{Candidate, Outcome, Rejected, Verified};
-use supervision::{Envelope, Lifeline, MAILBOX_CAPACITY, Port, SendError};
+use supervision::{Envelope, Lifeline, MAILBOX_CAPACITY, Port, SendError, contained};
 
-use actix::prelude::{Actor, Context, Handler, Supervised};
+use actix::prelude::{Actor, ActorContext, AsyncContext, Context, Handler, Supervised, WrapFuture};
 
 use crate::judge::Judge;
 
@@ -46,20 +48,39 @@ impl Actor for Verifier {
 }
 
 impl Supervised for Verifier {
-    fn restarting(&mut self, _ctx: &mut Self::Context) {
-        let _ = self.lifeline.restarting();
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        if let Some(delay) = self.lifeline.restarting() {
+            ctx.wait(tokio::time::sleep(delay).into_actor(self));
+        }
     }
 }
 
 impl Handler<Envelope<Candidate>> for Verifier {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<Candidate>, _ctx: &mut Self::Context) {
-        let Candidate { ticket, content, received_at } = envelope.message;
-        match self.judge.judge(content, received_at, Utc::now()) {
-            Ok(command) => self.settle(self.verified.send(Verified { ticket, command: command.into() })),
-            Err(rejection) => {
+    fn handle(&mut self, envelope: Envelope<Candidate>, ctx: &mut Self::Context) {
+        let (candidate, _handling) = envelope.open();
+        supervision::fault_point!("verifier.handler");
+        // A message that is lost, and the document is found again.
+        supervision::fault_point!("verifier.lost", return);
+        let Candidate { mut ticket, content, received_at } = candidate;
+        let taken = Instant::now();
+        // The judge holds nothing that changes, so that a panic in it leaves nothing half done.
+        let judged = contained(|| {
+            supervision::fault_point!("verifier.effect");
+            self.judge.judge(content, received_at, Utc::now())
+        });
+        ticket.verified(taken, Instant::now());
+        match judged {
+            Ok(Ok(command)) => self.settle(self.verified.send(Verified { ticket, command: command.into() })),
+            Ok(Err(rejection)) => {
                 self.settle(self.rejected.send(Outcome::Rejected(Rejected { ticket, rejection: *rejection })));
+            }
+            // The ticket goes with it: the document is found again, later each time.
+            Err(panicked) => {
+                tracing::error!(file = ?ticket.file(), %panicked, "judging a document; a bug");
+                self.lifeline.panicked(&panicked);
+                ctx.stop();
             }
         }
     }

@@ -25,6 +25,8 @@ const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 const LONG_SCAN: Duration = Duration::from_millis(20);
 /// How soon a full mailbox is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(10);
+/// How many messages the watcher's mailbox holds: none comes but the one that ends it all.
+pub const MAILBOX_CAPACITY: usize = 16;
 
 /// What the watcher is told by the configuration.
 #[derive(Clone, Debug)]
@@ -131,6 +133,7 @@ impl Watcher {
 
     /// Does what is to be done next, if nothing is under way. Scans and batches take turns when both are wanted.
     fn step(&mut self, ctx: &mut Context<Self>) {
+        supervision::fault_point!("watcher.handler");
         self.answer_pause();
         if self.busy || self.paused {
             return;
@@ -192,10 +195,15 @@ impl Watcher {
         let periodic = !(own || queue.wants_confirmation() || queue.wants_refill() || queue.settled_at().is_some());
         (self.busy, self.read_last) = (true, false);
         (self.wants_scan, self.wants_periodic) = (false, false);
+        let status = Arc::clone(&self.status);
         let work = move |scanner: &mut Scanner| {
-            let start = Instant::now();
+            let (start, scans) = (Instant::now(), status.scans());
             scanner.scan(periodic);
-            start.elapsed()
+            let took = start.elapsed();
+            if status.scans() > scans {
+                status.scan_times().observe(took);
+            }
+            took
         };
         effect(self, ctx, scanner, work, |actor, ctx, outcome| {
             actor.busy = false;
@@ -206,7 +214,7 @@ impl Watcher {
                     actor.no_scan_before = Instant::now() + pause;
                     actor.step(ctx);
                 }
-                Err(panicked) => panicked_in("scan", &panicked, ctx),
+                Err(panicked) => actor.panicked_in("scan", &panicked, ctx),
             }
         });
     }
@@ -230,7 +238,13 @@ impl Watcher {
             return false;
         }
         (self.busy, self.read_last) = (true, true);
-        let work = move |reader: &mut Reader| reader.read(jobs);
+        let status = Arc::clone(&self.status);
+        let work = move |reader: &mut Reader| {
+            let start = Instant::now();
+            let done = reader.read(jobs);
+            status.read_times().observe(start.elapsed());
+            done
+        };
         effect(self, ctx, self.reader.clone(), work, |actor, ctx, outcome| {
             actor.busy = false;
             actor.read_done(ctx, outcome);
@@ -258,7 +272,7 @@ impl Watcher {
     fn read_done(&mut self, ctx: &mut Context<Self>, outcome: Result<(Reader, Vec<Done>), Panicked>) {
         let done = match outcome {
             Ok((_, done)) => done,
-            Err(panicked) => return panicked_in("read", &panicked, ctx),
+            Err(panicked) => return self.panicked_in("read", &panicked, ctx),
         };
         for done in done {
             match done {
@@ -297,6 +311,12 @@ impl Watcher {
         }
     }
 
+    fn panicked_in(&self, what: &str, panicked: &Panicked, ctx: &mut Context<Self>) {
+        tracing::error!(actor = "watcher", what, %panicked, "a bug");
+        self.lifeline.panicked(panicked);
+        ctx.stop();
+    }
+
     fn answer_pause(&mut self) {
         if self.paused && !self.busy && !self.hashing {
             for waiting in self.pausing.drain(..) {
@@ -314,16 +334,12 @@ fn board(flight: &Arc<Flight>, queue: &mut Queue, next: Next, bytes: u64) -> Opt
     Some(Job { ticket, next })
 }
 
-fn panicked_in(what: &str, panicked: &Panicked, ctx: &mut Context<Watcher>) {
-    tracing::error!(actor = "watcher", what, %panicked, "a bug");
-    ctx.stop();
-}
-
 impl Actor for Watcher {
     type Context = Context<Self>;
 
     /// Also called after a restart, which has dropped all that was under way.
     fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         (self.busy, self.hashing, self.armed, self.wants_scan) = (false, false, None, true);
         if self.scanner.is_none() {
             self.scanner = Some(self.new_scanner());

@@ -25,7 +25,7 @@ mod queue;
 mod scan;
 mod status;
 
-pub use actor::{Pause, Watcher, WatcherConfig};
+pub use actor::{MAILBOX_CAPACITY, Pause, Watcher, WatcherConfig};
 pub use flight::IN_FLIGHT_UNITS;
 pub use folder::FolderError;
 pub use queue::MAX_ENTRIES;

@@ -80,6 +80,7 @@ impl Scanner {
     fn try_scan(&mut self, periodic: bool) -> Result<(), FolderError> {
         // Taken before anything is looked at: what comes meanwhile raises it anew.
         let hinted = self.hint.take();
+        supervision::fault_point!("watcher.effect", Err(FolderError::NoName(self.path.clone())));
         let folder = Folder::open(&self.path)?;
         let own = folder.own_stamp()?;
         if periodic

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use supervision::Histogram;
+
 /// Why a name in `commands/` is none of the bridge's business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
@@ -39,6 +41,8 @@ pub struct WatcherStatus {
     scans: AtomicU64,
     unreachable: AtomicBool,
     polling: AtomicBool,
+    scan_times: Histogram,
+    read_times: Histogram,
 }
 
 impl WatcherStatus {
@@ -76,6 +80,18 @@ impl WatcherStatus {
     #[must_use]
     pub fn polling(&self) -> bool {
         self.polling.load(Ordering::Relaxed)
+    }
+
+    /// How long scans took, the skipped ones not counted.
+    #[must_use]
+    pub fn scan_times(&self) -> &Histogram {
+        &self.scan_times
+    }
+
+    /// How long it took to read the documents that went together.
+    #[must_use]
+    pub fn read_times(&self) -> &Histogram {
+        &self.read_times
     }
 
     pub(crate) fn set_pending(&self, pending: usize) {

@@ -5,6 +5,7 @@ pub mod bridge;
 pub mod cloud;
 pub mod document;
 pub mod git;
+pub mod http;
 pub mod snapshot;
 
 use std::time::{Duration, Instant};

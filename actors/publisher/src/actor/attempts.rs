@@ -80,7 +80,8 @@ impl Handler<Envelope<Attempt>> for Publisher {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Attempt>, ctx: &mut Self::Context) {
-        self.attempts.waiting.record(&envelope.message);
+        let (attempt, _handling) = envelope.open();
+        self.attempts.waiting.record(&attempt);
         self.pump(ctx);
     }
 }

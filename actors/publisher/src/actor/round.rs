@@ -2,7 +2,7 @@
 //! have, it is fetch, take in, push. One child at a time, beside whatever is done on the repository: what is committed
 //! while a push runs goes along with the next one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::Context;
 use supervision::effect;
@@ -11,14 +11,14 @@ use super::Publisher;
 use crate::ahead::Part;
 use crate::error::WorkError;
 use crate::git::GitError;
+use crate::housekeeping::{self, Clutter};
 use crate::integrate::Integrated;
 use crate::network::{self, Aim, Fetched, Pushed};
 use crate::remote::Step;
+use crate::status::Push;
 
-/// Packs after which a quiet moment is used to consolidate them.
-const PACKS_MAX: usize = 50;
-/// Packs that are consolidated without waiting for a quiet moment: the remote may be away for days.
-const PACKS_URGENT: usize = 500;
+/// The shortest time between two consolidations of packs.
+const TIDY_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where a round towards the remote stands.
 #[derive(Debug)]
@@ -44,9 +44,10 @@ impl Publisher {
         }
         let behind_remote = self.kind.is_some() && self.view.unpushed > 0;
         let quiet = self.queue.is_empty() && !behind_remote;
-        let packs = self.view.packs;
-        if self.stop.is_none() && (packs >= PACKS_URGENT || (packs >= PACKS_MAX && quiet)) {
-            self.consolidate(ctx);
+        let clutter = self.view.clutter;
+        let tidy = self.stop.is_none() && self.tidy_at.is_none_or(|at| at <= now);
+        if tidy && (clutter.is_urgent() || (clutter.is_due() && quiet)) {
+            self.consolidate(now, ctx);
             return;
         }
         if self.route.is_none() || self.kind.is_none() {
@@ -103,7 +104,12 @@ impl Publisher {
                 match self.view.aim {
                     Some(aim) if self.remote.take_push(now) => self.push(aim, ctx),
                     Some(_) => self.remote.waits(now),
-                    None => self.reached(now, false),
+                    None => {
+                        // Whoever it was that pushed them, the remote has them all.
+                        self.times.pushing(0);
+                        self.times.pushed(now, &self.status);
+                        self.reached(now, false);
+                    }
                 }
             }
             Ok(Integrated::Blocked(reason)) => {
@@ -119,13 +125,15 @@ impl Publisher {
     fn push(&mut self, aim: Aim, ctx: &mut Context<Self>) {
         let Some((git, remote, branch)) = self.route.clone() else { return };
         self.round = Round::Child;
+        self.times.pushing(aim.part.left);
         let work = move |(): &mut ()| network::push(&git, &remote, &branch, &aim);
         effect(self, ctx, (), work, move |actor, ctx, outcome| {
             let now = Instant::now();
             actor.round = Round::Idle;
             match outcome {
                 Ok(((), Pushed::Done)) => {
-                    actor.status.pushed(true);
+                    actor.status.pushed(Push::Ok);
+                    actor.times.pushed(now, &actor.status);
                     actor.reached(now, true);
                     actor.round = Round::Pushed(aim.part);
                 }
@@ -151,13 +159,18 @@ impl Publisher {
         }
     }
 
-    fn consolidate(&mut self, ctx: &mut Context<Self>) {
+    fn consolidate(&mut self, now: Instant, ctx: &mut Context<Self>) {
         let Some(core) = &mut self.core else { return };
-        core.packs_consolidated();
-        self.view.packs = 0;
         let (git, _, _) = core.route();
+        let objects = core.objects().to_owned();
+        if let Err(error) = core.trim_reflogs() {
+            tracing::debug!(%error, "reflogs are trimmed later");
+        }
+        // What cannot be tidied is not tried again and again.
+        self.tidy_at = Some(now + TIDY_PAUSE);
+        self.view.clutter = Clutter::default();
         self.round = Round::Child;
-        let work = move |(): &mut ()| network::consolidate(&git);
+        let work = move |(): &mut ()| housekeeping::consolidate(&git, &objects);
         effect(self, ctx, (), work, |actor, ctx, outcome| {
             actor.round = Round::Idle;
             match outcome {
@@ -179,7 +192,10 @@ impl Publisher {
     fn unreachable(&mut self, error: &dyn std::error::Error, now: Instant) {
         let reason = error.to_string();
         let reason = reason.as_str();
-        self.status.pushed(false);
+        // A look at the remote while there is nothing to push is no push.
+        if self.view.unpushed > 0 {
+            self.status.pushed(Push::Failed);
+        }
         if self.remote.failed(reason, now) {
             tracing::error!(reason, "degraded: the remote cannot be reached, commits stay local; it is tried again");
         } else {
@@ -188,6 +204,7 @@ impl Publisher {
     }
 
     fn overtaken(&mut self, reason: &str, now: Instant) {
+        self.status.pushed(Push::Overtaken);
         // A stop has one round only; being overtaken does not use it up.
         if let Some(stop) = &mut self.stop {
             stop.pushed = false;

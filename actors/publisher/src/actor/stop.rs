@@ -49,7 +49,7 @@ impl Publisher {
         let local = self.kind.is_none() || self.trouble.is_some();
         // Without a remote nothing waits for one.
         let unpushed = if self.kind.is_none() { 0 } else { self.view.unpushed };
-        let index = self.index.due().is_some() && self.trouble.is_none();
+        let index = self.index.lag().is_some() && self.trouble.is_none();
         let Some(stop) = &mut self.stop else { return };
         let late = now >= stop.deadline;
         if local && !busy && !waiting {

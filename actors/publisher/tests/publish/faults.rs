@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use publisher::PublisherConfig;
+use publisher::status::Push;
 
 use crate::world::{World, git, run, script, subjects, try_git, until, write};
 
@@ -51,7 +52,7 @@ fn a_hook_that_hangs_costs_one_attempt_and_leaves_no_process() {
         let b = world.file("b");
         bridge.send(b).await;
         until("commits meanwhile", || bridge.status.committed() == 2).await;
-        until("the attempt to end", || bridge.status.pushes_failed() == 1).await;
+        until("the attempt to end", || bridge.status.pushes(Push::Failed) == 1).await;
         hook(&world, "pre-receive", "exit 0");
         until("both", || pushed(&world, "a") && pushed(&world, "b")).await;
         until("the hook to be gone", || !runs(&seconds)).await;
@@ -75,7 +76,7 @@ fn a_hook_that_refuses_at_random_delays_and_loses_nothing() {
                 .await;
         }
         until("the last", || pushed(&world, "c-19") && bridge.status.unpushed_commits() == 0).await;
-        assert!(bridge.status.pushes_failed() > 0);
+        assert!(bridge.status.pushes(Push::Failed) > 0);
         assert_published(&world, &ids, 1);
     });
 }
@@ -97,7 +98,7 @@ fn a_server_that_races_every_push_is_no_failure_and_wins_only_while_it_does() {
         bridge.send(filed).await;
         let count = || fs::read_to_string(&races).unwrap().lines().count();
         until("a number of races", || count() >= 8).await;
-        assert_eq!((bridge.status.pushes_failed(), bridge.status.is_degraded()), (0, false));
+        assert_eq!((bridge.status.pushes(Push::Failed), bridge.status.is_degraded()), (0, false));
         fs::remove_file(world.remote.join("hooks/update")).unwrap();
         until("the push", || pushed(&world, "a") && bridge.status.unpushed_commits() == 0).await;
         let raced = subjects(&world.remote, "main").iter().filter(|subject| *subject == "race").count();

@@ -10,10 +10,13 @@
 
 mod commits;
 mod faults;
+mod lockstep;
+mod persons;
 mod pushing;
 mod recovery;
 mod remotes;
 mod retries;
+mod rolling;
 mod speed;
 mod startup;
 mod work_tree;

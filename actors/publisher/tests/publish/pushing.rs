@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use publisher::PublisherConfig;
+use publisher::status::Push;
 
 use crate::world::{World, git, git_with_input, run, script, subjects, try_git, until, write};
 
@@ -65,7 +66,7 @@ fn a_remote_that_moved_on_is_looked_at_and_pushed_to_at_once() {
             git(&clone, &["commit", "-qm", &format!("theirs {n}")]);
             git(&clone, &["push", "-q"]);
         }
-        assert_eq!(bridge.status.pushes_failed(), 0, "being overtaken is no failure");
+        assert_eq!(bridge.status.pushes(Push::Failed), 0, "being overtaken is no failure");
         let filed = world.file("last");
         bridge.send(filed).await;
         until("the push", || pushed(&world, "last")).await;

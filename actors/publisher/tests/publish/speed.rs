@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use protocol::message::Filed;
 use publisher::PublisherConfig;
+use publisher::status::Push;
 
 use crate::world::{World, git, run, until, write};
 
@@ -45,7 +46,7 @@ fn commits_and_pushes() {
         let last = || git(&world.remote, &["rev-parse", "main"]) == git(&world.cloud, &["rev-parse", "main"]);
         until("the pushes", || bridge.status.unpushed_commits() == 0 && last()).await;
         let pushed = start.elapsed();
-        let pushes = bridge.status.pushes_ok();
+        let pushes = bridge.status.pushes(Push::Ok);
         println!(
             "{} commands: committed after {committed:.2?}, pushed after {pushed:.2?} by {pushes} pushes",
             commands()
@@ -84,13 +85,13 @@ fn a_lone_command_beside_a_bare_push() {
             git(&person, &["push", "-q", bare.to_str().unwrap(), "HEAD:refs/heads/main"]);
             theirs.push(start.elapsed());
             let filed = world.file(&format!("c-{n}"));
-            let before = bridge.status.pushes_ok();
+            let before = bridge.status.pushes(Push::Ok);
             let start = Instant::now();
             bridge.send(filed).await;
             until("the commit", || bridge.status.committed() == n as u64 + 1).await;
             commits.push(start.elapsed());
             // Known to be pushed: when the child has ended, as for the bare push.
-            while bridge.status.pushes_ok() == before {
+            while bridge.status.pushes(Push::Ok) == before {
                 tokio::time::sleep(Duration::from_micros(200)).await;
             }
             ours.push(start.elapsed());

@@ -209,7 +209,7 @@ impl World {
 
 fn filed(id: Option<CommandId>, subject: CommitSubject, artifacts: Vec<String>, audit: AuditLine) -> Filed {
     let audit_line = audit.to_text().unwrap();
-    Filed { id, subject, artifacts, audit_line, log_rolled_to: None, first_seen: Instant::now() }
+    Filed { id, subject, artifacts, audit_line, log_rolled_to: None, first_seen: Some(Instant::now()) }
 }
 
 /// A running publisher.

@@ -1,0 +1,128 @@
+//! What was rolled over is filed: it is neither replaced, nor filed again, nor lost with the log.
+
+use super::*;
+
+/// Moves what lies flat to a segment, as the publisher does.
+fn roll(bench: &Bench, segment: &str) {
+    for folder in ["results", "diffs", "archive", "dead_letter"] {
+        let to = bench.path(&format!("{folder}/{segment}"));
+        fs::create_dir_all(&to).unwrap();
+        for entry in fs::read_dir(bench.path(folder)).unwrap().flatten() {
+            if entry.path().is_file() {
+                fs::rename(entry.path(), to.join(entry.file_name())).unwrap();
+            }
+        }
+    }
+}
+
+fn today() -> String {
+    Utc::now().format("%Y/%m/%d").to_string()
+}
+
+fn files(bench: &Bench) -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in ["results", "diffs", "archive", "dead_letter"] {
+        collect(&bench.path(folder), &mut found);
+    }
+    let mut names: Vec<String> =
+        found.iter().map(|path| path.strip_prefix(bench.dir.path()).unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_dead_letter_that_was_rolled_over_keeps_its_name_for_itself() {
+    let mut bench = Bench::new(64, 256);
+    let bad = |file: &str, bytes: &[u8]| rejected(file, Some("a"), Reason::BadHmac, document(bytes));
+    let (one, two, three) = (br#"{"id":"a","n":1}"#, br#"{"id":"a","n":2}"#, br#"{"id":"A","n":3}"#);
+    bench.file(vec![bad("1.json", one)]);
+    roll(&bench, &format!("{}/0000", today()));
+    let beside = |bytes: &[u8], id: &str| format!("dead_letter/{id}-{}.json", Sha256::of(bytes).short());
+    assert_eq!(bench.file(vec![bad("2.json", two)]).filed[0].artifacts, [beside(two, "a")]);
+    bench.restart();
+    assert_eq!(bench.file(vec![bad("1.json", one), bad("2.json", two)]).removed_quietly, 2, "filed for ever");
+    let other_case = rejected("3.json", Some("A"), Reason::BadHmac, document(three));
+    assert_eq!(bench.file(vec![other_case]).filed[0].artifacts, [beside(three, "A")]);
+    let command = bench.put("a", "1");
+    let failed = bench.file(vec![executed(&command, Some((Reason::IoError, "disk")))]);
+    assert_eq!(failed.filed[0].artifacts[3], format!("dead_letter/a-{}.json", command.input_sha256().short()));
+}
+
+#[test]
+fn what_is_no_file_and_was_filed_is_known_by_its_letters_name_wherever_that_lies() {
+    let mut bench = Bench::new(64, 256);
+    let link = |file: &str| {
+        let content = Content::NotRegular { kind: "a symbolic link", bytes: b"somewhere".as_slice().into() };
+        rejected(file, None, Reason::NotRegular, content)
+    };
+    assert_eq!(bench.file(vec![link("one.json")]).filed.len(), 1);
+    roll(&bench, "2026/01/02/0003");
+    bench.restart();
+    let done = bench.file(vec![link("one.json"), link("two.json")]);
+    assert_eq!((done.removed_quietly, done.filed.len()), (1, 1), "another link of the same text is another document");
+    roll(&bench, "2026/01/02/0004");
+    assert_eq!(bench.file(vec![link("one.json"), link("two.json")]).removed_quietly, 2);
+}
+
+#[test]
+fn a_power_cut_is_mended_where_the_artifacts_lie() {
+    let mut bench = Bench::new(64, 256);
+    let (ok, bad) = (bench.put("a", "1"), bench.put("b", "1"));
+    bench.file(vec![rejected("b0.json", Some("b"), Reason::BadHmac, document(br#"{"id":"b"}"#))]);
+    let outcomes = || [executed(&ok, None), executed(&bad, Some((Reason::IoError, "disk")))];
+    let [Outcome::Executed(one), Outcome::Executed(two)] = outcomes() else { panic!("not executed") };
+    let executions = [one.execution.clone(), two.execution.clone()];
+    bench.file(vec![Outcome::Executed(one), Outcome::Executed(two)]);
+    let segment = format!("{}/0000", today());
+    roll(&bench, &segment);
+    let (before, content) = (files(&bench), |bench: &Bench| files(bench).iter().map(|path| bench.read(path)).collect());
+    let were: Vec<Vec<u8>> = content(&bench);
+    fs::write(bench.path(&format!("results/{segment}/a.json")), "").unwrap();
+    fs::write(bench.path(&format!("results/{segment}/b.integrity.json")), "{").unwrap();
+    fs::write(bench.path(&format!("archive/{segment}/a.json")), "").unwrap();
+    fs::write(bench.path(&format!("diffs/{segment}/.filing-a.patch")), "half").unwrap();
+    bench.restart();
+    let recovered = outcomes().into_iter().zip(executions).map(|(outcome, execution)| match outcome {
+        Outcome::Executed(executed) => Outcome::Executed(Executed { recovered: true, execution, ..executed }),
+        other => other,
+    });
+    assert!(restore(&bench.config, &keyring(), &bench.ledger, recovered.collect()).unwrap().is_empty());
+    assert_eq!((files(&bench), content(&bench)), (before, were), "nothing lies flat, and all is as it was");
+}
+
+#[test]
+fn a_log_that_was_lost_is_made_again_from_what_was_rolled_over() {
+    let mut bench = Bench::new(64, 256);
+    for round in 0..3 {
+        let command = bench.put(&format!("c{round}"), "1");
+        let failed = bench.put(&format!("f{round}"), "1");
+        let forged = format!(r#"{{"id":"x{round}"}}"#);
+        bench.file(vec![
+            executed(&command, None),
+            executed(&failed, Some((Reason::IoError, "d"))),
+            rejected("x.json", Some(&format!("x{round}")), Reason::BadHmac, document(forged.as_bytes())),
+        ]);
+        roll(&bench, &format!("2026/01/0{}/0000", round + 1));
+    }
+    let log = bench.read("logs/bridge.log");
+    assert_eq!(bench.restart().completed, Vec::<String>::new());
+    // Its end is lost: the newest segments tell.
+    let lines: Vec<&[u8]> = log.split_inclusive(|byte| *byte == b'\n').collect();
+    fs::write(bench.path("logs/bridge.log"), lines[..5].concat()).unwrap();
+    assert_eq!(bench.restart().completed.len(), 4);
+    assert_eq!(bench.lines().len(), 9);
+    // All of it is lost.
+    fs::remove_file(bench.path("logs/bridge.log")).unwrap();
+    assert_eq!(bench.restart().completed.len(), 9);
+    assert_eq!(bench.restart().completed.len(), 0);
+    let again = command("c0", "another");
+    assert_eq!(
+        bench.ledger.look(&again.command().id, again.input_sha256()),
+        protocol::ledger::Claim::Taken,
+        "an id is taken for ever"
+    );
+    // What somebody changed is vouched for by nobody.
+    fs::write(bench.path("archive/2026/01/02/0000/c1.json"), "changed").unwrap();
+    fs::remove_file(bench.path("logs/bridge.log")).unwrap();
+    assert_eq!(bench.restart().completed.len(), 8);
+}

@@ -1,0 +1,201 @@
+//! What was published stays published: somebody's commit that drops or changes filed artifacts, here or upstream, is
+//! answered by one commit that puts them back. Their commit stays in history, and so does whatever else it changed.
+//!
+//! Trees are compared by their ids: a folder that is the same on both sides is never read, one that is gone is put back
+//! by its id.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use gix::ObjectId;
+
+use crate::commit;
+use crate::core::Core;
+use crate::error::WorkError;
+use crate::integrate::Refusal;
+use crate::refs::{self, BASE, UPSTREAM};
+use crate::tree::{FOLDER, Leaf, RawTree, Sink, Trees, serialize};
+
+/// The folders whose files, once published, stay as they are.
+const KEPT: [&[u8]; 5] = [b"archive/", b"dead_letter/", b"diffs/", b"logs/", b"results/"];
+
+/// The commit's message.
+pub(crate) const SUBJECT: &str = "bridge: put back what was published";
+
+/// The root `new` with all that `published` holds in the kept folders; what only `new` has there stays, too.
+///
+/// # Errors
+/// When a tree cannot be read or written.
+pub fn keep<S: Trees + Sink>(store: &mut S, published: ObjectId, new: ObjectId) -> Result<ObjectId, WorkError> {
+    if published == new {
+        return Ok(new);
+    }
+    let old = store.tree(published)?;
+    let mut root = store.tree(new)?;
+    let mut changed = false;
+    for name in KEPT {
+        let Some(folder) = old.get(name) else { continue };
+        let found = root.get(name).map(|leaf| leaf.id);
+        let id = union(store, folder.id, found, name)?;
+        if found != Some(id) {
+            changed = true;
+            // A file or link in the folder's place gives way.
+            root.remove(name.strip_suffix(b"/").unwrap_or(name));
+            root.insert(name.to_vec(), Leaf { mode: FOLDER, id });
+        }
+    }
+    if changed { put(store, &root, b"") } else { Ok(new) }
+}
+
+fn put<S: Sink>(store: &mut S, tree: &RawTree, path: &[u8]) -> Result<ObjectId, WorkError> {
+    store.put_tree(path, serialize(tree.iter().map(|(name, leaf)| (name.as_slice(), *leaf))))
+}
+
+fn union<S: Trees + Sink>(
+    store: &mut S,
+    old: ObjectId,
+    new: Option<ObjectId>,
+    path: &[u8],
+) -> Result<ObjectId, WorkError> {
+    let Some(new) = new.filter(|new| *new != old) else { return Ok(old) };
+    let (before, mut now) = (store.tree(old)?, store.tree(new)?);
+    let names: BTreeSet<&Vec<u8>> = before.keys().collect();
+    let mut changed = false;
+    for name in names {
+        let (Some(was), is) = (before.get(name).copied(), now.get(name).copied()) else { continue };
+        let mut kept = was;
+        if let (true, Some(is)) = (was.mode == FOLDER, is) {
+            kept.id = union(store, was.id, Some(is.id), &[path, name.as_slice()].concat())?;
+        }
+        if is == Some(kept) {
+            continue;
+        }
+        changed = true;
+        match name.strip_suffix(b"/") {
+            Some(file) => drop(now.remove(file)),
+            None => drop(now.remove(&[name.as_slice(), b"/"].concat())),
+        }
+        now.insert(name.clone(), kept);
+    }
+    if changed { put(store, &now, path) } else { Ok(new) }
+}
+
+impl Core {
+    /// Puts back what a commit of somebody else's dropped or changed, in one commit, if there is anything.
+    ///
+    /// # Errors
+    /// When it cannot be committed now; it is done before whatever is committed next.
+    pub(crate) fn put_back(&mut self, now: DateTime<Utc>) -> Result<(), WorkError> {
+        if self.behind {
+            self.put_on_pushed(now)?;
+        }
+        let (Some(published), Some(head)) = (self.keep, self.head) else { return Ok(()) };
+        let found = self.tree_of(head)?;
+        let tree = keep(&mut self.store, published, found)?;
+        if tree != found {
+            tracing::error!(
+                commit = %head.to_hex_with_len(10),
+                "somebody's commit dropped or changed what was published: it is put back in one commit"
+            );
+            let signature = self.signature(now);
+            let tip = self.store.commit(commit::make(tree, Some(head), &signature, SUBJECT))?;
+            let moved = self.publish(Some(tip), 1, now).and_then(|()| self.load(Some(tip)));
+            if moved.is_err() {
+                self.loaded = false;
+            }
+            moved?;
+        }
+        self.keep = None;
+        Ok(())
+    }
+
+    /// What was pushed is no longer in the branch: it comes back before the log tells what lacks its commit.
+    fn put_on_pushed(&mut self, now: DateTime<Utc>) -> Result<(), WorkError> {
+        let Some(base) = refs::read(self.store.repo(), BASE)? else { return Ok(()) };
+        match self.contain(base, now) {
+            Ok(_) => {}
+            // Commits stay local, and the next round towards the remote says why.
+            Err(Refusal::Blocked(why)) => tracing::error!(why, "not put back on what was pushed"),
+            Err(Refusal::Work(error)) => {
+                self.loaded = false;
+                return Err(error);
+            }
+        }
+        self.behind = false;
+        self.start_recovery()
+    }
+
+    /// Whether the branch lacks what was pushed, though the remote has it still.
+    pub(crate) fn lacks_pushed(&self) -> Result<bool, WorkError> {
+        let repo = self.store.repo();
+        let (Some(head), Some(base)) = (self.head, refs::read(repo, BASE)?) else { return Ok(false) };
+        if self.is_ancestor(base, head)? {
+            return Ok(false);
+        }
+        // Where the remote was rewritten, a person may have put the branch on the new history.
+        let tracking = format!("refs/remotes/{}/{}", self.config.remote, self.branch_name());
+        for name in [UPSTREAM, tracking.as_str()] {
+            if let Some(seen) = refs::read(repo, name).ok().flatten()
+                && !self.is_ancestor(base, seen)?
+                && !self.is_ancestor(seen, base)?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A branch that somebody moved: looks whether what was published is still in it. `before` is where it was left.
+    pub(crate) fn look_after(&mut self, before: Option<ObjectId>) -> Result<(), WorkError> {
+        let moved = before != self.head;
+        self.foreign |= moved;
+        let continued = match (before, self.head) {
+            (Some(before), Some(head)) if moved => self.is_ancestor(before, head)?,
+            _ => false,
+        };
+        if moved && !continued && self.lacks_pushed()? {
+            self.behind = true;
+            return Ok(());
+        }
+        let committed = self.committed_log()?;
+        if continued && let Some(before) = before {
+            let published = self.tree_of(before)?;
+            self.keep.get_or_insert(published);
+            // A log that lost lines comes back with the rest: its commands have their commits.
+            if !committed.starts_with(&self.log) {
+                return Ok(());
+            }
+        }
+        if committed != self.log {
+            tracing::warn!(branch = self.branch, "somebody else changed the log that is committed");
+            self.start_recovery()?;
+        }
+        Ok(())
+    }
+
+    /// At the start: the branch lacks lines of the log that it had when it was left, and all that came since is others'.
+    pub(crate) fn open_kept(&mut self, left: Option<ObjectId>, now: DateTime<Utc>) -> Result<(), WorkError> {
+        let (Some(left), Some(head)) = (left, self.head) else { return Ok(()) };
+        if left == head || !self.is_ancestor(left, head)? {
+            return Ok(());
+        }
+        let published = self.tree_of(left)?;
+        let log = |core: &Self, tree| -> Result<Vec<u8>, WorkError> {
+            match crate::merge::leaf_at(&core.store, tree, crate::core::LOG_PATH.as_bytes())? {
+                Some(leaf) => core.store.read(leaf.id, gix::objs::Kind::Blob),
+                None => Ok(Vec::new()),
+            }
+        };
+        let (was, is) = (log(self, published)?, log(self, self.tree_of(head)?)?);
+        if is.starts_with(&was) {
+            return Ok(());
+        }
+        let range = format!("{left}..{head}");
+        let subjects = self.git.check(&["log", "--format=%s", &range, "--"], None)?;
+        if !subjects.split(|byte| *byte == b'\n').any(|subject| subject.starts_with(b"bridge: ")) {
+            self.keep = Some(published);
+            self.put_back(now)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! The artifact folders on disk, brought in line with the branch where a crash or a person left them otherwise.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use gix::objs::Kind;
+
+use crate::core::Core;
+use crate::error::WorkError;
+use crate::objects::MAX_BLOB_BYTES;
+use crate::roll::{self, Command, Day, ROLLING, Segment};
+use crate::rollover::Move;
+use crate::tree::Leaf;
+use crate::whereabouts::Whereabouts;
+
+/// The most names that are looked at in one flat folder.
+const MAX_NAMES: usize = 1_000_000;
+/// So many segments in a row without anything that is looked for end the search for more.
+const IDLE_SEGMENTS: usize = 16;
+
+impl Core {
+    /// In quiet moments: brings the folders on disk in line with the branch where a crash or a person left them
+    /// otherwise, and rolls over what is due. Tells whether there is a new commit.
+    ///
+    /// # Errors
+    /// When the branch cannot be read or moved; it is done again then.
+    pub fn tidy(&mut self, now: DateTime<Utc>) -> Result<bool, WorkError> {
+        self.sync_head()?;
+        if self.checkout_pending || self.recovery.is_some() {
+            return Ok(false);
+        }
+        match self.tidy_all(now) {
+            Ok(made) => Ok(made > 0),
+            Err(error) => {
+                self.loaded = false;
+                Err(error)
+            }
+        }
+    }
+
+    fn tidy_all(&mut self, now: DateTime<Utc>) -> Result<u64, WorkError> {
+        let (mut tip, mut made) = (self.head, 0);
+        if std::mem::take(&mut self.rolling.untidy) {
+            self.find_astray()?;
+            let put_back = self.find_put_back(now)?;
+            if let Some(commit) = self.roll(&put_back, tip, now)? {
+                (tip, made) = (Some(commit), made + 1);
+            }
+        }
+        if let Some(commit) = self.roll_over(tip, now)? {
+            (tip, made) = (Some(commit), made + 1);
+        }
+        self.publish(tip, made, now)?;
+        self.move_on_disk();
+        self.rolling.warned &= self.rolling.untidy;
+        Ok(made)
+    }
+
+    /// Files that lie flat on disk and in a segment in the branch.
+    fn find_astray(&mut self) -> Result<(), WorkError> {
+        for folder in ROLLING {
+            let names = self.root.names(folder, MAX_NAMES);
+            let names = names.map_err(|e| WorkError::io(self.root.path().join(folder), e))?;
+            let mut astray: HashSet<String> = names.into_iter().collect();
+            for (name, _) in self.tree.list(folder, &self.store)? {
+                astray.remove(&name);
+            }
+            let mut idle = 0;
+            self.newest_first(folder, &mut |core, path| {
+                if astray.is_empty() || idle >= IDLE_SEGMENTS {
+                    return Ok(false);
+                }
+                idle += 1;
+                for (name, leaf) in core.tree.list(path, &core.store)? {
+                    if let Some(leaf) = leaf
+                        && astray.contains(&name)
+                        && core.is_astray(folder, path, &name, leaf)
+                    {
+                        astray.remove(&name);
+                        idle = 0;
+                    }
+                }
+                Ok(true)
+            })?;
+            self.tree.fold(folder);
+        }
+        Ok(())
+    }
+
+    /// Whether the flat file is the one that the branch has in that segment; it is moved then.
+    fn is_astray(&mut self, folder: &str, segment: &str, name: &str, leaf: Leaf) -> bool {
+        let flat = format!("{folder}/{name}");
+        let Ok(Some(bytes)) = self.root.read(Path::new(&flat), MAX_BLOB_BYTES) else { return false };
+        let same = gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, &bytes).is_ok_and(|id| id == leaf.id);
+        let at = segment.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')?.rsplit_once('/'));
+        let segment =
+            at.and_then(|(day, number)| Some(Segment { day: Day::parse(day)?, number: roll::number(number)? }));
+        let Some(segment) = segment.filter(|_| same) else { return false };
+        self.rolling.moves.push(Move { path: flat, segment });
+        true
+    }
+
+    /// Commands that lie flat in the branch and in a segment on disk: somebody put the branch back.
+    fn find_put_back(&mut self, now: DateTime<Utc>) -> Result<Vec<Command>, WorkError> {
+        self.known_flat(now)?;
+        let Some(mut flat) = self.rolling.flat.take() else { return Ok(Vec::new()) };
+        let mut segments = Whereabouts::default();
+        let put_back = flat.take_if(|command| {
+            let first = command.paths.first();
+            first.is_some_and(|first| self.on_disk_in(first, command.day, &mut segments).is_some())
+        });
+        self.rolling.flat = Some(flat);
+        Ok(put_back)
+    }
+}

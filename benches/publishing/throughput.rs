@@ -1,0 +1,89 @@
+//! Commands a second, from documents that wait in `commands/` to commits in the remote.
+
+use std::time::Instant;
+
+use crate::Sizes;
+use crate::baseline;
+use crate::site::Site;
+use crate::table::{Row, Table};
+
+/// Commands a second without history.
+const AIM: f64 = 1_000.0;
+/// How many times the baseline that is to be.
+const TIMES_BASELINE: f64 = 80.0;
+
+/// Runs what waits on `site`: from the moment that the bridge says it is ready to the last commit in the remote.
+fn run(site: &Site, commands: u64) -> f64 {
+    site.submit("t", commands);
+    let mut bridge = site.start();
+    let ready = bridge.ready();
+    let begin = bridge.begin + ready;
+    let took = site.all_pushed(&mut bridge, commands).saturating_duration_since(begin);
+    eprintln!("  {commands} commands in {:.2} s, ready after {:.2} s", took.as_secs_f64(), ready.as_secs_f64());
+    let watch = Instant::now();
+    bridge.stop();
+    eprintln!("  stopped in {:.2} s", watch.elapsed().as_secs_f64());
+    commands as f64 / took.as_secs_f64()
+}
+
+/// Without history, beside the baseline.
+pub fn plain(sizes: &Sizes, table: &mut Table) {
+    let rate = run(&Site::new(0), sizes.commands);
+    table.throughput = Some(rate);
+    let mut row = Row {
+        what: format!("throughput, {} small writes waiting, pushed", sizes.commands),
+        measured: format!("{rate:.0}/s"),
+        aim: format!("{AIM:.0}/s, {TIMES_BASELINE:.0} times the baseline"),
+        met: Some(rate >= AIM),
+        ..Row::default()
+    };
+    match baseline::run(sizes.baseline, 0) {
+        Ok(peer) => {
+            table.baseline = Some(peer);
+            row.peer = format!("{peer:.1}/s, Python and git");
+            row.ratio = format!("{:.0}", rate / peer);
+            row.met = Some(rate >= AIM && rate >= TIMES_BASELINE * peer);
+        }
+        Err(why) => row.peer = why,
+    }
+    table.add(row);
+}
+
+/// With a history, beside the same without.
+pub fn with_history(sizes: &Sizes, table: &mut Table, history: u64) {
+    let least = if history > 100_000 { 0.8 } else { 0.9 };
+    let without = match table.throughput {
+        Some(rate) => rate,
+        None => {
+            let rate = run(&Site::new(0), sizes.commands);
+            *table.throughput.insert(rate)
+        }
+    };
+    let site = Site::new(history);
+    let rate = run(&site, sizes.commands);
+    drop(site);
+    let of_before = rate / without;
+    table.add(Row {
+        what: format!("the same after {history} commands of history"),
+        measured: format!("{rate:.0}/s"),
+        peer: format!("{without:.0}/s, the bridge without history"),
+        ratio: format!("{of_before:.2}"),
+        aim: format!("at least {least:.1} of it"),
+        met: Some(of_before >= least),
+    });
+    if history > 100_000 || sizes.baseline_history == 0 {
+        return;
+    }
+    let mut row = Row { what: format!("the baseline after {history} commands"), ..Row::default() };
+    match baseline::run(sizes.baseline_history, history) {
+        Ok(peer) => {
+            row.measured = format!("{peer:.2}/s");
+            if let Some(before) = table.baseline {
+                row.peer = format!("{before:.1}/s, the baseline without history");
+                row.ratio = format!("{:.3}", peer / before);
+            }
+        }
+        Err(why) => row.measured = why,
+    }
+    table.add(row);
+}
