@@ -203,13 +203,14 @@ impl<'a> Soak<'a> {
     /// Everything arrives, and the bridge stops.
     fn finish(&mut self) -> Vec<Commit> {
         self.hook(None);
-        let bridge = self.bridge.take().unwrap();
+        let (bridge, start) = (self.bridge.take().unwrap(), Instant::now());
         let wanted: Vec<String> = self.documents.keys().map(|id| results(id, 0)).chain(self.others.clone()).collect();
         let history = bridge.history("everything to be published", |history| {
             let there: HashMap<&str, ()> = history.iter().map(|commit| (commit.subject.as_str(), ())).collect();
             wanted.iter().all(|subject| there.contains_key(subject.as_str()))
         });
         bridge.emptied();
+        println!("all was published {:.1?} after the last event", start.elapsed());
         bridge.stop();
         history
     }

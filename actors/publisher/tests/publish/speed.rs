@@ -6,7 +6,7 @@ use protocol::message::Filed;
 use publisher::PublisherConfig;
 use publisher::status::Push;
 
-use crate::world::{World, git, run, until};
+use crate::world::{World, git, run, until, write};
 
 /// How many commands, where `GHOST_BRIDGE_SPEED_COMMANDS` says nothing else.
 const COMMANDS: usize = 2000;
@@ -75,7 +75,12 @@ fn a_lone_command_beside_a_bare_push() {
         let (person, bare) = (world.clone("person"), world.top().join("bare.git"));
         let (mut ours, mut theirs, mut commits) = (Vec::new(), Vec::new(), Vec::new());
         for n in 0..ROUNDS {
-            git(&person, &["commit", "-q", "--allow-empty", "-m", "x"]);
+            // As much as one command's commit holds.
+            for path in ["results/N.json", "results/N.integrity.json", "diffs/N.patch", "archive/N.json", "logs/log"] {
+                write(&person, &path.replace('N', &n.to_string()), &n.to_string());
+            }
+            git(&person, &["add", "-A"]);
+            git(&person, &["commit", "-q", "-m", "x"]);
             let start = Instant::now();
             git(&person, &["push", "-q", bare.to_str().unwrap(), "HEAD:refs/heads/main"]);
             theirs.push(start.elapsed());
