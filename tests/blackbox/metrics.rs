@@ -159,6 +159,9 @@ fn nothing_but_reading_is_answered() {
     let bridge = Bridge::start(&cloud);
     let address = bridge.address();
     assert!(address.ip().is_loopback());
+    ready(&bridge);
+    let said = bridge.log();
+    assert_eq!(request(address, "GET /\u{1}").status, 400);
     for path in ["/", "/metrics/", "/debug", "/../etc/passwd", "/status/x"] {
         assert_eq!(request(address, &format!("GET {path}")).status, 404, "{path}");
     }
@@ -170,6 +173,7 @@ fn nothing_but_reading_is_answered() {
         let head = request(address, &format!("HEAD {path}"));
         assert!(matches!(head.status, 200 | 503) && head.body.is_empty(), "{path}: {head:?}");
     }
+    assert_eq!(bridge.log(), said, "whoever asks leaves no line in the log");
     bridge.stop();
 }
 

@@ -151,3 +151,21 @@ fn a_panic_on_an_actors_own_thread_is_70_and_a_fresh_start_finishes_the_rest() {
         ends_with_70(&format!("{actor}.handler=2*off->panic"), 5, &["own thread", actor]);
     }
 }
+
+#[test]
+fn an_actor_that_is_stuck_for_good_is_seen_from_outside() {
+    for actor in ["verifier", "executor", "archiver", "publisher"] {
+        let work = Work::new();
+        work.give(20);
+        let bridge = work.bridge(&format!("{actor}.handler=2*off->sleep(86400000)"), 5);
+        let depth = format!("ghost_bridge_mailbox_depth{{actor=\"{actor}\"}}");
+        bridge.wait_for(&depth, || bridge.metric(&depth).unwrap() >= 1.0);
+        assert_eq!(bridge.get("/healthz").status, 200, "{actor}");
+        bridge.wait_for("it to run", || bridge.get("/status").json()["phase"] == "running");
+        bridge.kill();
+        let bridge = work.bridge("", 5);
+        work.ends(&bridge, actor);
+        bridge.stop();
+        work.assert_once(actor);
+    }
+}
