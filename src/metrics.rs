@@ -67,6 +67,7 @@ impl Collector for Exporter {
         page.0.encode_descriptor("build", help, None, MetricType::Info)?.encode_info(&version)?;
         self.actors(&mut page)?;
         self.commands(&mut page)?;
+        self.surroundings(&mut page)?;
         self.publishing(&mut page)
     }
 }
@@ -128,6 +129,19 @@ impl Exporter {
             Ignored::ALL.map(|reason| (vec![("reason", reason.as_str().to_owned())], watching.ignored(reason)));
         let help = "Names in commands/ that are none of the bridge's business; each counts once while it stays";
         page.counter("ignored_files", help, ignored)
+    }
+
+    fn surroundings(&self, page: &mut Page<'_>) -> fmt::Result {
+        if let Some(free) = self.0.disk_free() {
+            page.gauge("disk_free", "Room that the disk of CLOUD has for the bridge", Some(Unit::Bytes), alone(free))?;
+        }
+        if let Some(ends) = self.0.rotation_ends {
+            let help =
+                "From when on only the next secret counts, in seconds since 1970; there where secrets are rotated";
+            let ends = u64::try_from(ends.timestamp()).unwrap_or_default();
+            page.gauge("rotation_ends_timestamp", help, Some(Unit::Seconds), alone(ends))?;
+        }
+        Ok(())
     }
 
     fn publishing(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -63,6 +63,8 @@ pub struct Observed {
     pub cloud: PathBuf,
     /// When the service was started.
     pub started_at: DateTime<Utc>,
+    /// From when on only the next secret counts, where secrets are rotated.
+    pub rotation_ends: Option<DateTime<Utc>>,
     phase: AtomicU8,
     budget: Arc<Mutex<Budget>>,
     /// The watcher's mailbox and restarts; likewise the other four.
@@ -94,6 +96,7 @@ impl Observed {
         Self {
             cloud,
             started_at: now,
+            rotation_ends: None,
             phase: AtomicU8::new(Phase::Starting as u8),
             budget: Arc::new(Mutex::new(budget)),
             watcher: Seen::new("watcher", watcher::MAILBOX_CAPACITY),
@@ -119,6 +122,13 @@ impl Observed {
     pub fn lifeline(&self, seen: &Seen, system: &actix::System) -> Lifeline {
         let lifeline = Lifeline::new(seen.mailbox.actor(), system.clone(), Arc::clone(&self.budget));
         lifeline.counting(seen.restarts.clone())
+    }
+
+    /// How much room CLOUD's disk has for this user, in bytes; `None` where it does not say.
+    #[must_use]
+    pub fn disk_free(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.cloud).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// How far the service's life has come.

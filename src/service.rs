@@ -81,7 +81,9 @@ pub fn targets(config: &Config, cloud: &Path) -> BTreeMap<String, TargetConfig> 
 pub fn run(setup: Setup, inherited: Inherited, announce: impl FnOnce()) -> Result<(), Failure> {
     let runner = System::new();
     let signals = runner.block_on(async { Signals::listen() })?;
-    let observed = Arc::new(Observed::new(setup.cloud.clone(), setup.config.supervision, Utc::now()));
+    let mut observed = Observed::new(setup.cloud.clone(), setup.config.supervision, Utc::now());
+    observed.rotation_ends = setup.keyring.rotation_ends();
+    let observed = Arc::new(observed);
     http::start(setup.config.http, Arc::clone(&observed))?;
     announce();
     let ledger = Arc::new(Ledger::default());

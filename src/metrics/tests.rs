@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Supervision;
 
 /// What the contract promises: the names as they are printed, and their labels.
-const PROMISED: [(&str, &str, &[&str]); 15] = [
+const PROMISED: [(&str, &str, &[&str]); 17] = [
     ("ghost_bridge_build_info", "info", &["version"]),
     ("ghost_bridge_mailbox_depth", "gauge", &["actor"]),
     ("ghost_bridge_mailbox_capacity", "gauge", &["actor"]),
@@ -21,6 +21,8 @@ const PROMISED: [(&str, &str, &[&str]); 15] = [
     ("ghost_bridge_command_seconds", "histogram", &["until"]),
     ("ghost_bridge_commands_pending", "gauge", &[]),
     ("ghost_bridge_commands_in_flight", "gauge", &[]),
+    ("ghost_bridge_disk_free_bytes", "gauge", &[]),
+    ("ghost_bridge_rotation_ends_timestamp_seconds", "gauge", &[]),
     ("ghost_bridge_unpushed_commits", "gauge", &[]),
     ("ghost_bridge_pushes_total", "counter", &["result"]),
     ("ghost_bridge_publish_degraded", "gauge", &[]),
@@ -92,7 +94,9 @@ fn endings(kind: &str) -> &'static [&'static str] {
 
 fn observed() -> Arc<Observed> {
     let supervision = Supervision { max_restarts: 5, within_secs: 30 };
-    Arc::new(Observed::new("/cloud".into(), supervision, Utc::now()))
+    let mut observed = Observed::new("/".into(), supervision, Utc::now());
+    observed.rotation_ends = Some(Utc::now());
+    Arc::new(observed)
 }
 
 #[test]
@@ -122,7 +126,7 @@ fn a_unit_is_the_end_of_its_metrics_name() {
     for (name, unit) in &with_unit {
         assert!(name.ends_with(&format!("_{unit}")), "{name} {unit}");
     }
-    assert_eq!(with_unit.len(), 4, "three kinds of time, and commits: {with_unit:?}");
+    assert_eq!(with_unit.len(), 6, "four kinds of time, commits and bytes: {with_unit:?}");
 }
 
 #[test]

@@ -13,4 +13,5 @@ mod harness;
 mod channel;
 mod notify;
 mod pm2;
+mod prometheus;
 mod watching;

@@ -11,7 +11,7 @@ use crate::harness::cloud::describe;
 use crate::harness::have;
 
 /// The metrics that the bridge promises (without `ghost_bridge_`), as they are queried.
-const PROMISED: [&str; 17] = [
+pub const PROMISED: [&str; 17] = [
     "actor_restarts_total",
     "build_info",
     "command_seconds_bucket",
@@ -31,7 +31,7 @@ const PROMISED: [&str; 17] = [
     "unpushed_commits",
 ];
 
-fn config(name: &str) -> PathBuf {
+pub fn config(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
 }
 
@@ -48,7 +48,7 @@ fn metrics(text: &str) -> BTreeSet<String> {
 }
 
 /// What the dashboard asks for: the title of the panel, and the query.
-fn queries(dashboard: &Value) -> Vec<(String, String)> {
+pub fn queries(dashboard: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().into_iter().flatten() {
@@ -59,7 +59,12 @@ fn queries(dashboard: &Value) -> Vec<(String, String)> {
     found
 }
 
-fn dashboard() -> Value {
+/// A query with what Grafana puts in place of its variables.
+pub fn filled(query: &str, job: &str, instance: &str) -> String {
+    query.replace("$__rate_interval", "1m").replace("$job", job).replace("$instance", instance)
+}
+
+pub fn dashboard() -> Value {
     serde_json::from_slice(&fs::read(config("grafana-dashboard.json")).unwrap()).unwrap()
 }
 
@@ -103,9 +108,7 @@ fn the_dashboard_shows_the_five_actors_in_order_and_prometheus_understands_its_q
     if !have("promtool") {
         return;
     }
-    // What Grafana puts in place of its variables.
-    let filled = |query: &str| query.replace("$__rate_interval", "1m").replace("$job", "j").replace("$instance", "i");
-    let record = |(number, (_, query)): (usize, &(String, String))| serde_json::json!({ "record": format!("query_{number}"), "expr": filled(query) });
+    let record = |(number, (_, query)): (usize, &(String, String))| serde_json::json!({ "record": format!("query_{number}"), "expr": filled(query, "j", "i") });
     let rules: Vec<Value> = queries.iter().enumerate().map(record).collect();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rules.yml");
