@@ -3,14 +3,19 @@
 //! Only paths that changed on the branch are touched; what somebody else staged stays. The file is rewritten by git,
 //! under git's own lock, which is never broken here.
 
+use std::path::Path;
+
 use chrono::{DateTime, Utc};
 use gix::bstr::ByteSlice;
 
 use crate::core::Core;
 use crate::error::WorkError;
+use crate::files::Found;
 use crate::merge::{Change, diff};
 use crate::refs::{self, INDEXED};
+use crate::roll::is_flat;
 use crate::safe_path::is_ours;
+use crate::tree::Leaf;
 
 /// An object id that stands for nothing.
 const NULL_ID: &str = "0000000000000000000000000000000000000000";
@@ -36,14 +41,43 @@ impl Core {
         // A commit that is gone is as good as none: then everything is compared.
         let old = indexed.and_then(|id| self.tree_of(id).ok());
         let new = self.tree_of(head)?;
-        let input = self.index_lines(&diff(&self.store, old, Some(new))?)?;
+        let mut changes = diff(&self.store, old, Some(new))?;
+        // Whether the last try came to its end is known of this life's alone.
+        if !std::mem::take(&mut self.rolling.index_is_sure) {
+            changes.extend(self.left_in_index()?);
+        }
+        let input = self.index_lines(&changes)?;
         if !input.is_empty() {
             self.git.check(&["update-index", "-z", "--index-info"], Some(input))?;
             // It says so by its exit status when other files are dirty: that is no failure.
             self.git.run(&["update-index", "-q", "--refresh"], None)?;
         }
         supervision::crash_point!("publisher.indexed");
-        refs::set(self.store.repo(), INDEXED, head, &self.signature(now))
+        refs::set(self.store.repo(), INDEXED, head, &self.signature(now))?;
+        self.rolling.index_is_sure = true;
+        Ok(())
+    }
+
+    /// Artifacts that the index has flat, and neither branch nor disk: a try that was cut off put them there, and they
+    /// were rolled over since.
+    fn left_in_index(&mut self) -> Result<Vec<Change>, WorkError> {
+        if !self.store.repo().index_path().exists() {
+            return Ok(Vec::new());
+        }
+        let index = self.store.repo().open_index().map_err(|e| WorkError::Index(e.to_string()))?;
+        let mut left = Vec::new();
+        for entry in index.entries() {
+            let path = entry.path(&index);
+            let Ok(flat) = std::str::from_utf8(path) else { continue };
+            if is_flat(flat)
+                && self.get(flat)?.is_none()
+                && self.root.find(Path::new(flat)).is_ok_and(|it| it == Found::Nothing)
+            {
+                let old = Leaf { mode: entry.mode.bits(), id: entry.id };
+                left.push(Change { path: path.to_vec(), old: Some(old), new: None });
+            }
+        }
+        Ok(left)
     }
 
     fn index_lines(&self, changes: &[Change]) -> Result<Vec<u8>, WorkError> {

@@ -44,6 +44,8 @@ pub(crate) struct Rolling {
     pub(crate) moves: Vec<Move>,
     /// Whether the folders on disk may differ from the branch.
     pub(crate) untidy: bool,
+    /// Whether the index is known to hold what it was last brought in line with.
+    pub(crate) index_is_sure: bool,
     /// Whether it was said that something cannot be moved.
     pub(crate) warned: bool,
 }
@@ -51,7 +53,8 @@ pub(crate) struct Rolling {
 impl Rolling {
     /// The branch was read anew.
     pub(crate) fn reset(&mut self) {
-        *self = Self { untidy: true, warned: self.warned, ..Self::default() };
+        let (warned, index_is_sure) = (self.warned, self.index_is_sure);
+        *self = Self { untidy: true, warned, index_is_sure, ..Self::default() };
     }
 }
 
