@@ -29,9 +29,11 @@ use gix::objs::Kind;
 use self::edit::{Move, Stats};
 use crate::core::Core;
 use crate::error::WorkError;
+use crate::files::Found;
 use crate::merge::{Change, diff};
 use crate::objects::MAX_BLOB_BYTES;
 use crate::refs::{self, INDEXED};
+use crate::roll::is_flat;
 use crate::tree::{EXECUTABLE, FILE, Leaf};
 
 /// How long somebody else's lock on the index is waited for before commits go on without the index.
@@ -74,6 +76,8 @@ pub(crate) struct Keeper {
     unmarked: BTreeSet<Vec<u8>>,
     /// Whether somebody else's lock was in the way the last time.
     held: bool,
+    /// Whether an index was put in place in this life: before, a crash may have come between that and its being noted.
+    sure: bool,
 }
 
 impl Keeper {
@@ -177,6 +181,7 @@ impl Core {
             lock.commit().map_err(|e| WorkError::Index(e.to_string()))?;
         }
         supervision::crash_point!("publisher.indexed");
+        self.index.sure = true;
         self.index.stats.clear();
         self.index.unmarked = written.unmarked;
         self.index.seal = written.seal;
@@ -210,6 +215,9 @@ impl Core {
         if seal != self.index.seal {
             self.add_recent(new, &mut changes)?;
         }
+        if !self.index.sure {
+            self.add_left(&index, new, &mut changes)?;
+        }
         let (stats, unmarked) = self.marked(&changes);
         let step = Move { old, new: Some(new), changes: &changes, fold_from: self.config.fold_from };
         if !edit::apply(&mut index, step, &stats, &self.store)? {
@@ -239,6 +247,24 @@ impl Core {
             again.push(Change { path: path.clone(), old: *old, new: leaf });
         }
         changes.append(&mut again);
+        Ok(())
+    }
+
+    /// Artifacts that the index has flat, and neither branch nor disk: an index that was put in place just before a crash
+    /// has them, and they were rolled over since.
+    fn add_left(&self, index: &gix::index::File, new: ObjectId, changes: &mut Vec<Change>) -> Result<(), WorkError> {
+        for entry in index.entries() {
+            let path = entry.path(index);
+            let flat = std::str::from_utf8(path).is_ok_and(is_flat);
+            if !flat || crate::merge::leaf_at(&self.store, new, path)?.is_some() {
+                continue;
+            }
+            let gone = self.root.find(Path::new(OsStr::from_bytes(path))).is_ok_and(|found| found == Found::Nothing);
+            if gone && !changes.iter().any(|change| change.path == **path) {
+                let old = Leaf { mode: entry.mode.bits(), id: entry.id };
+                changes.push(Change { path: path.to_vec(), old: Some(old), new: None });
+            }
+        }
         Ok(())
     }
 

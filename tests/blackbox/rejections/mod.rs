@@ -206,7 +206,8 @@ impl Case {
             ensure!(history.iter().all(|commit| commit.subject != results), "a commit {results:?}");
         }
         let path = format!("dead_letter/{name}");
-        let commits: Vec<&Commit> = history.iter().filter(|commit| commit.files.contains(&path)).collect();
+        let commits: Vec<&Commit> =
+            outcomes(history).into_iter().filter(|commit| commit.files.contains(&path)).collect();
         ensure!(commits.len() == 1, "{} commits hold {path}", commits.len());
         let subject = format!("bridge: DLQ {}", self.reason);
         ensure!(commits[0].subject == subject, "the commit's subject is {:?}", commits[0].subject);

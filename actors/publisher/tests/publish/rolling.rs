@@ -304,6 +304,32 @@ fn a_repository_that_is_lost_whole_is_made_anew_with_everything_in_its_place() {
 }
 
 #[test]
+fn an_index_that_a_crash_left_halfway_forgets_what_was_rolled_over_since() {
+    let mut world = World::unborn();
+    let (config, first, then) = (small(&world, 4), ids("a", 3), ids("b", 9));
+    world.file("zero");
+    world = life(&config, world, {
+        let first = first.clone();
+        async move |world: &mut World, bridge: &Bridge| {
+            send_all(world, bridge, &first).await;
+            bridge.quiet(world, 4).await;
+        }
+    });
+    // As if it had died between the index and the note of it; a person has staged something of his own.
+    git(&world.cloud, &["update-ref", "refs/ghost-bridge/indexed", "main~3"]);
+    write(&world.cloud, "results/mine.json", "{}\n");
+    git(&world.cloud, &["add", "results/mine.json"]);
+    let all = [first, then.clone()].concat();
+    world = life(&config, world, async move |world: &mut World, bridge: &Bridge| {
+        send_all(world, bridge, &then).await;
+        bridge.quiet(world, 9).await;
+    });
+    assert_eq!(status(&world), "A  results/mine.json");
+    git(&world.cloud, &["rm", "-qf", "results/mine.json"]);
+    assert_tidy(&world, &all);
+}
+
+#[test]
 fn what_is_in_the_way_is_said_and_wedges_nothing() {
     let mut world = World::unborn();
     run(small(&world, 2), |bridge| async move {
