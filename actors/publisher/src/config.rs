@@ -10,7 +10,7 @@ pub const WINDOW: usize = 256;
 /// Commits that go into one group, that is one pack and one move of the branch.
 pub const GROUP_MAX: usize = 256;
 /// Filed commands that wait in memory, at about a KiB each; beyond that they are found again on disk, as fast.
-pub const QUEUE_MAX: usize = 20_000;
+pub const QUEUE_MAX: usize = 10_000;
 /// The longest that a git child may run.
 pub const GIT_TIME_LIMIT: Duration = Duration::from_secs(60);
 /// The first delay after a failed push, doubled after each further one.

@@ -16,7 +16,7 @@ use crate::pack::Packer;
 use crate::tree::{self, RawTree, Sink, Trees};
 
 /// Memory that unwritten objects may take before they are written as a pack of their own.
-const FLUSH_BYTES: usize = 32 << 20;
+const FLUSH_BYTES: usize = 16 << 20;
 
 /// A blob that is larger is not read into memory.
 pub const MAX_BLOB_BYTES: u64 = 64 << 20;

@@ -24,7 +24,7 @@ use crate::rollover::Rolling;
 use crate::tree::SafeTree;
 
 /// Memory for objects that are read again and again.
-const OBJECT_CACHE_BYTES: usize = 32 << 20;
+const OBJECT_CACHE_BYTES: usize = 8 << 20;
 
 /// Packs that can be open at a time. The library fixes the number when a repository is opened; packs are consolidated
 /// long before there are so many.
