@@ -186,6 +186,8 @@ impl Core {
         if self.recovery.is_some() {
             return Ok(Settled::default());
         }
+        // While the branch holds the log as it was committed: what is not written yet cannot be read.
+        self.known_flat(now)?;
         let before = (self.log.clone(), self.last_hash.clone());
         let settled = self.commit_all(batch, now);
         match settled {

@@ -113,7 +113,11 @@ impl Core {
     fn put_on_pushed(&mut self, now: DateTime<Utc>) -> Result<(), WorkError> {
         let Some(base) = refs::read(self.store.repo(), BASE)? else { return Ok(()) };
         match self.contain(base, now) {
-            Ok(_) => {}
+            Ok(anything) => {
+                if anything {
+                    self.count_unpushed().inspect_err(|_| self.loaded = false)?;
+                }
+            }
             // Commits stay local, and the next round towards the remote says why.
             Err(Refusal::Blocked(why)) => tracing::error!(why, "not put back on what was pushed"),
             Err(Refusal::Work(error)) => {

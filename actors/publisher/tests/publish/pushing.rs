@@ -112,31 +112,6 @@ fn a_branch_that_is_gone_from_the_remote_is_pushed_whole() {
     });
 }
 
-#[test]
-fn a_branch_that_was_moved_here_takes_nothing_away_from_the_remote() {
-    let mut world = World::seeded();
-    run(world.config(), |bridge| async move {
-        let filed = world.file("a");
-        bridge.send(filed).await;
-        until("the push", || pushed(&world, "a") && bridge.status.unpushed_commits() == 0).await;
-        bridge.quiet(&world, 1).await;
-        let theirs = git(&world.remote, &["rev-parse", "main"]);
-        git(&world.cloud, &["commit", "-q", "--amend", "-m", "bridge: results a (exit=0), amended"]);
-        let filed = world.file("b");
-        bridge.send(filed).await;
-        until("degraded", || bridge.status.is_degraded()).await;
-        let reason = bridge.status.degraded_reason().unwrap();
-        assert!(reason.contains("was moved here"), "{reason}");
-        bridge.quiet(&world, 2).await;
-        assert_eq!(git(&world.remote, &["rev-parse", "main"]), theirs);
-        git(&world.cloud, &["rebase", "-q", "--onto", "origin/main", "HEAD~1"]);
-        until("the push", || pushed(&world, "b")).await;
-        until("health", || !bridge.status.is_degraded()).await;
-        let expected = ["first", "bridge: results a (exit=0)", "bridge: results b (exit=0)"];
-        assert_eq!(subjects(&world.remote, "main"), expected);
-    });
-}
-
 /// A person's history of `commits` commits, every hundredth of which merges a side branch.
 fn import(cloud: &Path, commits: u32) {
     let mut stream = String::new();
