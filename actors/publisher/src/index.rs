@@ -253,14 +253,17 @@ impl Core {
     /// Artifacts that the index has flat, and neither branch nor disk: an index that was put in place just before a crash
     /// has them, and they were rolled over since.
     fn add_left(&self, index: &gix::index::File, new: ObjectId, changes: &mut Vec<Change>) -> Result<(), WorkError> {
+        let moves: BTreeSet<&[u8]> = self.rolling.moves.iter().map(|step| step.path.as_bytes()).collect();
         for entry in index.entries() {
             let path = entry.path(index);
             let flat = std::str::from_utf8(path).is_ok_and(is_flat);
             if !flat || crate::merge::leaf_at(&self.store, new, path)?.is_some() {
                 continue;
             }
-            let gone = self.root.find(Path::new(OsStr::from_bytes(path))).is_ok_and(|found| found == Found::Nothing);
-            if gone && !changes.iter().any(|change| change.path == **path) {
+            // What this very move rolls over leaves the disk a moment later.
+            let leaving = moves.contains::<[u8]>(path.as_ref());
+            let gone = || self.root.find(Path::new(OsStr::from_bytes(path))).is_ok_and(|found| found == Found::Nothing);
+            if (leaving || gone()) && !changes.iter().any(|change| change.path == **path) {
                 let old = Leaf { mode: entry.mode.bits(), id: entry.id };
                 changes.push(Change { path: path.to_vec(), old: Some(old), new: None });
             }
