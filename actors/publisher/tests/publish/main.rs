@@ -17,6 +17,7 @@ mod pushing;
 mod recovery;
 mod remotes;
 mod retries;
+mod reworked;
 mod rolling;
 mod speed;
 mod startup;
