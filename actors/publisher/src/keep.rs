@@ -14,11 +14,12 @@ use crate::commit;
 use crate::core::{Core, LOG_PATH};
 use crate::error::WorkError;
 use crate::integrate::Refusal;
-use crate::merge::{diff, leaf_at};
+use crate::merge::{Change, diff, leaf_at};
 use crate::objects::Store;
 use crate::refs::{self, BASE, UPSTREAM};
 use crate::roll::{self, Day};
-use crate::tree::{FOLDER, Leaf, RawTree, Sink, Trees, serialize};
+use crate::safe_path::SafePath;
+use crate::tree::{FOLDER, Leaf, RawTree, SafeTree, Sink, Trees, serialize};
 
 /// The folders whose files, once published, stay as they are.
 const KEPT: [&[u8]; 5] = [b"archive/", b"dead_letter/", b"diffs/", b"logs/", b"results/"];
@@ -162,6 +163,30 @@ pub(crate) fn with_log_of(store: &mut Store, root: ObjectId, other: ObjectId) ->
     put(store, &top, b"")
 }
 
+/// `root` with the log that `other` holds, and of its earlier parts only those that `other` holds.
+///
+/// # Errors
+/// When a tree cannot be read or written.
+fn with_logs_of(store: &mut Store, root: ObjectId, other: ObjectId) -> Result<ObjectId, WorkError> {
+    let root = with_log_of(store, root, other)?;
+    let folder = |root: ObjectId| Ok::<_, WorkError>(store.tree(root)?.get(&b"logs/"[..]).map(|leaf| leaf.id));
+    let mut tree = SafeTree::open(Some(root), store)?;
+    let mut changed = false;
+    for change in diff(store, folder(other)?, folder(root)?)? {
+        let path = is_new_part(&change).then(|| std::str::from_utf8(&change.path).ok()).flatten();
+        if let Some(Ok(path)) = path.map(|path| SafePath::parse(&format!("logs/{path}"))) {
+            changed |= tree.remove(&path, store)?;
+        }
+    }
+    if changed { tree.write(store) } else { Ok(root) }
+}
+
+/// Whether an earlier part of the log is there that was not there before.
+fn is_new_part(change: &Change) -> bool {
+    let name = change.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    change.old.is_none() && name.starts_with(b"bridge-") && name.ends_with(b".log")
+}
+
 /// The root without the kept folders.
 ///
 /// # Errors
@@ -184,6 +209,7 @@ impl Core {
         let (Some(published), Some(head)) = (self.keep, self.head) else { return Ok(()) };
         let found = self.tree_of(head)?;
         let tree = keep(&mut self.store, published, found)?;
+        let tree = with_logs_of(&mut self.store, tree, published)?;
         if tree != found {
             tracing::error!(
                 commit = %head.to_hex_with_len(10),
@@ -260,10 +286,9 @@ impl Core {
         if continued && let Some(before) = before {
             let published = self.tree_of(before)?;
             self.keep.get_or_insert(published);
-            // A log that lost lines comes back with the rest: its commands have their commits.
-            if !committed.starts_with(&self.log) {
-                return Ok(());
-            }
+            // The log comes back as it was published with the rest: lines that it lost have their commits, and lines that
+            // somebody was quicker to commit get theirs.
+            return Ok(());
         }
         if committed != self.log {
             tracing::warn!(branch = self.branch, "somebody else changed the log that is committed");
@@ -272,7 +297,7 @@ impl Core {
         Ok(())
     }
 
-    /// At the start: the branch lacks lines of the log that it had when it was left, and all that came since is others'.
+    /// At the start: the branch holds another log than when it was left, and all that came since is others'.
     pub(crate) fn open_kept(&mut self, left: Option<ObjectId>, now: DateTime<Utc>) -> Result<(), WorkError> {
         let (Some(left), Some(head)) = (left, self.head) else { return Ok(()) };
         if left != head {
@@ -281,20 +306,25 @@ impl Core {
         if left == head || !self.is_ancestor(left, head)? {
             return Ok(());
         }
-        let published = self.tree_of(left)?;
-        let log = |core: &Self, tree| -> Result<Vec<u8>, WorkError> {
-            match leaf_at(&core.store, tree, LOG_PATH.as_bytes())? {
-                Some(leaf) => core.store.read(leaf.id, Kind::Blob),
-                None => Ok(Vec::new()),
-            }
+        // What is pruned while the bridge is stopped stays away; the log itself goes on where it was.
+        let same = |core: &Self, commit| -> Result<bool, WorkError> {
+            let logs = |id| Ok::<_, WorkError>(core.store.tree(core.tree_of(id)?)?.get(&b"logs/"[..]).map(|l| l.id));
+            let moved = |change: &Change| change.path == b"bridge.log" || is_new_part(change);
+            Ok(!diff(&core.store, logs(commit)?, logs(head)?)?.iter().any(moved))
         };
-        let (was, is) = (log(self, published)?, log(self, self.tree_of(head)?)?);
-        if is.starts_with(&was) {
+        if same(self, left)? {
             return Ok(());
         }
+        // A crash may have come between the bridge's last commits and its noting them.
         let range = format!("{left}..{head}");
-        let subjects = self.git.check(&["log", "--format=%s", &range, "--"], None)?;
-        if !subjects.split(|byte| *byte == b'\n').any(|subject| subject.starts_with(OURS)) {
+        let list = self.git.check(&["log", "--format=%H %s", &range, "--"], None)?;
+        let ours = list.split(|byte| *byte == b'\n').find_map(|line| {
+            let (id, subject) = (line.get(..40)?, line.get(41..)?);
+            subject.starts_with(OURS).then(|| ObjectId::from_hex(id).ok()).flatten()
+        });
+        let last = ours.unwrap_or(left);
+        let published = self.tree_of(last)?;
+        if !same(self, last)? && log_goes_on(&self.store, self.tree_of(left)?, published)? {
             self.keep = Some(published);
             self.put_back(now)?;
         }

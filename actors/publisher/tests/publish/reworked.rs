@@ -219,3 +219,64 @@ fn segments_that_somebody_moves_back_or_deletes_upstream_stay_in_their_place() {
         });
     }
 }
+
+#[test]
+fn lines_of_the_log_that_somebody_commits_before_the_bridge_does_get_their_own_commits() {
+    for (added, rolled) in [(false, false), (true, false), (false, true), (true, true)] {
+        somebody_was_quicker(added, rolled);
+    }
+}
+
+/// Filed, and then the bridge died before the commit. A person commits what git calls modified, and perhaps what is new.
+fn somebody_was_quicker(added: bool, rolled: bool) {
+    let mut world = World::seeded();
+    let config = small(&world, 6);
+    let (give, take) = std::sync::mpsc::channel();
+    run(config.clone(), |bridge| async move {
+        let all = nine(&mut world, &bridge).await;
+        bridge.stop().await;
+        give.send((world, all)).unwrap();
+    });
+    let (mut world, mut all) = take.recv().unwrap();
+    let lost = ids("lost", 2);
+    lost.iter().for_each(|id| drop(world.file(id)));
+    if rolled {
+        world.roll("x");
+        all.push("young".to_owned());
+        world.file("young");
+    }
+    write(&world.cloud, "src/a.txt", "mine\n");
+    if added {
+        git(&world.cloud, &["add", "logs", "src"]);
+    }
+    git(&world.cloud, &["commit", "-qam", "mine"]);
+    run(config, |bridge| async move {
+        let last = world.file("last");
+        bridge.send(last).await;
+        all.extend(lost);
+        all.push("last".to_owned());
+        let count = all.len() as u64 - 9;
+        until("the last", || bridge.status.committed() >= count).await;
+        assert_once(&world, &bridge, &all).await;
+        assert_eq!(git(&world.remote, &["show", "main:src/a.txt"]), "mine");
+        let log = git(&world.remote, &["show", "main:logs/bridge.log"]);
+        assert_eq!(format!("{log}\n"), std::fs::read_to_string(world.cloud.join("logs/bridge.log")).unwrap());
+    });
+}
+
+#[test]
+fn lines_that_somebody_commits_while_the_bridge_runs_get_their_own_commits() {
+    let mut world = World::seeded();
+    run(small(&world, 6), |bridge| async move {
+        let mut all = nine(&mut world, &bridge).await;
+        let late = ids("late", 2);
+        let filed: Vec<_> = late.iter().map(|id| world.file(id)).collect();
+        git(&world.cloud, &["commit", "-qam", "mine"]);
+        for filed in filed {
+            bridge.send(filed).await;
+        }
+        until("their commits", || bridge.status.committed() >= 11).await;
+        all.extend(late);
+        assert_once(&world, &bridge, &all).await;
+    });
+}
