@@ -103,6 +103,10 @@ impl Core {
             && let Some(head) = self.head
         {
             base = self.merge_base(head, upstream)?;
+            // What the work tree reflects, should a crash come before it has what is new.
+            if let Some(base) = base {
+                refs::set(self.store.repo(), BASE, base, &self.signature(now))?;
+            }
         }
         let contained = match (&lines, self.head) {
             (Some(lines), _) => lines.ours.contains(&upstream),
@@ -305,6 +309,12 @@ impl Core {
         let upstream = refs::read(repo, UPSTREAM)?;
         let Some(head) = self.head else { return Ok(()) };
         match base {
+            // The history that an unborn branch took over was not checked out to its end.
+            None if upstream.map_or(Ok(false), |upstream| self.is_ancestor(upstream, head))? => {
+                let Some(upstream) = upstream else { return Ok(()) };
+                self.check_out(None, upstream)?;
+                refs::set(self.store.repo(), BASE, upstream, &self.signature(now))?;
+            }
             None => {
                 let Some(tracked) = tracked else { return Ok(()) };
                 let base =

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use publisher::{OpenError, PublisherConfig, open_check};
 
-use crate::world::{World, git, read, run, try_git, until, write};
+use crate::world::{World, git, read, run, subjects, try_git, until, write};
 
 fn check(cloud: &Path) -> Result<(), OpenError> {
     open_check(&PublisherConfig::new(cloud))
@@ -150,5 +150,32 @@ fn a_rebase_that_was_given_up_but_not_set_aside_is_set_aside_by_the_next_life() 
         bridge.send(a).await;
         bridge.quiet(&world, 1).await;
         assert!(!world.cloud.join(".git/rebase-merge").exists());
+    });
+}
+
+#[test]
+fn a_first_history_that_was_not_checked_out_to_its_end_is_no_deletion() {
+    let seeded = World::seeded();
+    for path in ["context/notes.md", "summaries/old.md"] {
+        write(&seeded.cloud, path, "theirs\n");
+    }
+    git(&seeded.cloud, &["add", "-A"]);
+    git(&seeded.cloud, &["commit", "-qm", "theirs"]);
+    git(&seeded.cloud, &["push", "-q"]);
+    // As if it had died when the branch had taken over what the remote has, and one file was there.
+    let mut world = World::unborn();
+    git(&world.cloud, &["remote", "add", "origin", seeded.remote.to_str().unwrap()]);
+    git(&world.cloud, &["fetch", "-q", "origin", "+refs/heads/main:refs/ghost-bridge/upstream"]);
+    git(&world.cloud, &["update-ref", "refs/heads/main", "refs/ghost-bridge/upstream"]);
+    write(&world.cloud, "context/notes.md", "theirs\n");
+    std::fs::create_dir(world.cloud.join("summaries")).unwrap();
+    run(world.config(), |bridge| async move {
+        let a = world.file("a");
+        bridge.send(a).await;
+        until("the push", || seeded.has_on_remote("bridge: results a (exit=0)")).await;
+        bridge.quiet(&world, 1).await;
+        assert_eq!(subjects(&seeded.remote, "main"), ["first", "theirs", "bridge: results a (exit=0)"]);
+        assert_eq!(read(&world.cloud, "summaries/old.md").unwrap(), "theirs\n");
+        assert_eq!(git(&world.cloud, &["status", "--porcelain"]), "?? meta/");
     });
 }
