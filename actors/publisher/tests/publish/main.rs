@@ -12,6 +12,7 @@ mod commits;
 mod faults;
 mod housekeeping;
 mod lockstep;
+mod odd;
 mod persons;
 mod pushing;
 mod recovery;
