@@ -102,6 +102,7 @@ impl Core {
     /// # Errors
     /// When none was made; the recovery begins anew then.
     pub fn recover(&mut self, now: DateTime<Utc>) -> Result<u64, WorkError> {
+        supervision::fault_point!("publisher.effect", Err(WorkError::object("commit", "a test said so")));
         self.sync_head()?;
         self.put_back(now)?;
         let Some(mut recovery) = self.recovery.take() else { return Ok(0) };
