@@ -48,7 +48,7 @@ pub struct Commit {
     author: Vec<u8>,
     /// The encoding's line, likewise.
     encoding: Option<Vec<u8>>,
-    message: Vec<u8>,
+    pub(crate) message: Vec<u8>,
 }
 
 /// Reads a commit.

@@ -74,6 +74,8 @@ pub(crate) struct Keeper {
     stats: Stats,
     /// Entries whose files have not been compared with them yet.
     unmarked: BTreeSet<Vec<u8>>,
+    /// Where somebody else moved the branch to since the index was brought in line: his index went along, perhaps.
+    pub(crate) foreign: Option<ObjectId>,
     /// Whether somebody else's lock was in the way the last time.
     held: bool,
     /// Whether an index was put in place in this life: before, a crash may have come between that and its being noted.
@@ -182,6 +184,7 @@ impl Core {
         }
         supervision::crash_point!("publisher.indexed");
         self.index.sure = true;
+        self.index.foreign = None;
         self.index.stats.clear();
         self.index.unmarked = written.unmarked;
         self.index.seal = written.seal;
@@ -286,12 +289,30 @@ impl Core {
         let old = indexed.and_then(|id| self.tree_of(id).ok());
         let new = self.tree_of(tip)?;
         let mut changes = diff(&self.store, old, Some(new))?;
+        self.add_foreign(new, &mut changes)?;
         let named: BTreeSet<Vec<u8>> = changes.iter().map(|change| change.path.clone()).collect();
         for path in self.index.unmarked.difference(&named) {
             let leaf = crate::merge::leaf_at(&self.store, new, path)?;
             changes.extend(leaf.map(|leaf| Change { path: path.clone(), old: Some(leaf), new: Some(leaf) }));
         }
         Ok((changes, old, new))
+    }
+
+    /// What differs from the commit that somebody put the branch on: where that was answered at once, by putting back what
+    /// it dropped, nothing else tells that the index dropped it, too.
+    fn add_foreign(&self, new: ObjectId, changes: &mut Vec<Change>) -> Result<(), WorkError> {
+        let Some(foreign) = self.index.foreign.and_then(|id| self.tree_of(id).ok()) else { return Ok(()) };
+        let mut again = BTreeMap::new();
+        for change in diff(&self.store, Some(foreign), Some(new))? {
+            again.insert(change.path.clone(), change);
+        }
+        for change in changes.iter_mut() {
+            if let Some(again) = again.remove(&change.path) {
+                change.old = again.old;
+            }
+        }
+        changes.extend(again.into_values());
+        Ok(())
     }
 
     /// What is known of the files that are to be indexed, and of which nothing is known yet.

@@ -1,5 +1,7 @@
 //! What the remote has and we do not: taken in, with our own commits put on top, without a work tree.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use gix::ObjectId;
 use gix::objs::Kind;
@@ -35,6 +37,16 @@ impl From<WorkError> for Refusal {
 
 fn tree_or_empty(tree: Option<ObjectId>) -> ObjectId {
     tree.unwrap_or_else(|| ObjectId::empty_tree(gix::hash::Kind::Sha1))
+}
+
+/// Whether a commit is one of the bridge's that is not among those that are there; each of these is counted off once.
+fn own_words(message: &[u8], there: &mut HashMap<Vec<u8>, usize>) -> bool {
+    let subject = message.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    match there.get_mut(subject).filter(|left| **left > 0) {
+        Some(left) => *left -= 1,
+        None => return subject.starts_with(keep::OURS),
+    }
+    false
 }
 
 impl Core {
@@ -91,6 +103,10 @@ impl Core {
             && let Some(head) = self.head
         {
             base = self.merge_base(head, upstream)?;
+            // What the work tree reflects, should a crash come before it has what is new.
+            if let Some(base) = base {
+                refs::set(self.store.repo(), BASE, base, &self.signature(now))?;
+            }
         }
         let contained = match (&lines, self.head) {
             (Some(lines), _) => lines.ours.contains(&upstream),
@@ -169,6 +185,7 @@ impl Core {
         now: DateTime<Utc>,
     ) -> Result<(), Refusal> {
         let ours_wins = |path: &[u8]| amended || is_ours(path);
+        let mut there = if amended { self.subjects_there(upstream)? } else { HashMap::new() };
         let mut tip = upstream;
         let theirs = self.tree_of(upstream)?;
         let mut tip_tree = Some(theirs);
@@ -183,7 +200,13 @@ impl Core {
                     return Err(Refusal::Blocked(what));
                 }
             };
-            let merged = merge::replay(&mut self.store, parent, Some(commit.tree), tip_tree, &ours_wins);
+            let mut changed = (parent, Some(commit.tree));
+            // A bridge's commit that is there already, or a person's: what it says of artifacts and log is told by others.
+            if amended && !own_words(&commit.message, &mut there) {
+                changed =
+                    (parent.map(|tree| self.without_kept(tree)).transpose()?, Some(self.without_kept(commit.tree)?));
+            }
+            let merged = merge::replay(&mut self.store, changed.0, changed.1, tip_tree, &ours_wins);
             let before = tip_tree;
             tip_tree = match merged {
                 Ok(tree) => tree,
@@ -211,6 +234,22 @@ impl Core {
         Ok(())
     }
 
+    /// How often each of the bridge's messages is there in what was pushed and the branch lacks.
+    fn subjects_there(&self, upstream: ObjectId) -> Result<HashMap<Vec<u8>, usize>, WorkError> {
+        let Some(head) = self.head else { return Ok(HashMap::new()) };
+        let range = format!("{head}..{upstream}");
+        let list = self.git.check(&["log", "--format=%s", &range, "--"], None)?;
+        let mut there = HashMap::new();
+        for subject in list.split(|byte| *byte == b'\n').filter(|line| line.starts_with(keep::OURS)) {
+            *there.entry(subject.to_vec()).or_default() += 1;
+        }
+        Ok(there)
+    }
+
+    fn without_kept(&mut self, root: ObjectId) -> Result<ObjectId, WorkError> {
+        keep::without_kept(&mut self.store, root)
+    }
+
     /// One commit on top of `tip` that puts back what it lacks of what is published here, if it lacks anything.
     fn keep_published(
         &mut self,
@@ -224,6 +263,12 @@ impl Core {
         // What was pushed is the last word on what was published.
         for published in here.into_iter().chain(pushed) {
             kept = keep::keep(&mut self.store, published, kept)?;
+        }
+        // The log goes on with the commits that were put on top. What else stood in it here gets its own commits.
+        if let Some(pushed) = pushed
+            && keep::log_goes_on(&self.store, pushed, tree)?
+        {
+            kept = keep::with_log_of(&mut self.store, kept, tree)?;
         }
         if kept == tree {
             return Ok(tip);
@@ -264,6 +309,12 @@ impl Core {
         let upstream = refs::read(repo, UPSTREAM)?;
         let Some(head) = self.head else { return Ok(()) };
         match base {
+            // The history that an unborn branch took over was not checked out to its end.
+            None if upstream.map_or(Ok(false), |upstream| self.is_ancestor(upstream, head))? => {
+                let Some(upstream) = upstream else { return Ok(()) };
+                self.check_out(None, upstream)?;
+                refs::set(self.store.repo(), BASE, upstream, &self.signature(now))?;
+            }
             None => {
                 let Some(tracked) = tracked else { return Ok(()) };
                 let base =

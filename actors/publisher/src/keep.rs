@@ -8,16 +8,24 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use gix::ObjectId;
+use gix::objs::Kind;
 
 use crate::commit;
-use crate::core::Core;
+use crate::core::{Core, LOG_PATH};
 use crate::error::WorkError;
 use crate::integrate::Refusal;
+use crate::merge::{Change, diff, leaf_at};
+use crate::objects::Store;
 use crate::refs::{self, BASE, UPSTREAM};
-use crate::tree::{FOLDER, Leaf, RawTree, Sink, Trees, serialize};
+use crate::roll::{self, Day};
+use crate::safe_path::SafePath;
+use crate::tree::{FOLDER, Leaf, RawTree, SafeTree, Sink, Trees, serialize};
 
 /// The folders whose files, once published, stay as they are.
 const KEPT: [&[u8]; 5] = [b"archive/", b"dead_letter/", b"diffs/", b"logs/", b"results/"];
+
+/// What the messages of the bridge's own commits begin with.
+pub(crate) const OURS: &[u8] = b"bridge: ";
 
 /// The commit's message.
 pub(crate) const SUBJECT: &str = "bridge: put back what was published";
@@ -37,6 +45,7 @@ pub fn keep<S: Trees + Sink>(store: &mut S, published: ObjectId, new: ObjectId) 
         let Some(folder) = old.get(name) else { continue };
         let found = root.get(name).map(|leaf| leaf.id);
         let id = union(store, folder.id, found, name)?;
+        let id = in_one_place(store, [Some(folder.id), found], id, name)?;
         if found != Some(id) {
             changed = true;
             // A file or link in the folder's place gives way.
@@ -80,6 +89,114 @@ fn union<S: Trees + Sink>(
     if changed { put(store, &now, path) } else { Ok(new) }
 }
 
+/// A folder without the flat files that lie in one of its segments, too: one side had rolled them over, the other had
+/// not, or no more. Only segments that differ are looked at.
+fn in_one_place<S: Trees + Sink>(
+    store: &mut S,
+    [published, new]: [Option<ObjectId>; 2],
+    id: ObjectId,
+    path: &[u8],
+) -> Result<ObjectId, WorkError> {
+    let mut folder = store.tree(id)?;
+    let before = folder.len();
+    for change in diff(store, published, new)? {
+        let Some((segment, name)) = std::str::from_utf8(&change.path).ok().and_then(|path| path.rsplit_once('/'))
+        else {
+            continue;
+        };
+        let (day, number) = segment.rsplit_once('/').unwrap_or_default();
+        let rolled = Day::parse(day).is_some() && roll::number(number).is_some();
+        if rolled && folder.get(name.as_bytes()).copied() == change.old.or(change.new) {
+            folder.remove(name.as_bytes());
+        }
+    }
+    if folder.len() == before { Ok(id) } else { put(store, &folder, path) }
+}
+
+/// Whether `new` holds the log that `published` holds, with what came since, or rolled it over.
+///
+/// # Errors
+/// When a tree or a log cannot be read.
+pub(crate) fn log_goes_on(store: &Store, published: ObjectId, new: ObjectId) -> Result<bool, WorkError> {
+    let log = |root: ObjectId| -> Result<Vec<u8>, WorkError> {
+        let leaf = leaf_at(store, root, LOG_PATH.as_bytes())?;
+        leaf.map_or(Ok(Vec::new()), |leaf| store.read(leaf.id, Kind::Blob))
+    };
+    let (was, is) = (log(published)?, log(new)?);
+    if is.starts_with(&was) {
+        return Ok(true);
+    }
+    let folder = |root: ObjectId| Ok::<_, WorkError>(store.tree(root)?.get(&b"logs/"[..]).map(|leaf| leaf.id));
+    for change in diff(store, folder(published)?, folder(new)?)? {
+        let rolled = change.new.filter(|_| change.old.is_none() && change.path.contains(&b'/'));
+        if let Some(leaf) = rolled
+            && store.read(leaf.id, Kind::Blob)?.starts_with(&was)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// `root` with the log that `other` holds, or without where that has none.
+///
+/// # Errors
+/// When a tree cannot be read or written.
+pub(crate) fn with_log_of(store: &mut Store, root: ObjectId, other: ObjectId) -> Result<ObjectId, WorkError> {
+    let leaf = leaf_at(store, other, LOG_PATH.as_bytes())?;
+    let mut top = store.tree(root)?;
+    let Some(logs) = top.get(&b"logs/"[..]).copied() else { return Ok(root) };
+    let mut folder = store.tree(logs.id)?;
+    if folder.get(&b"bridge.log"[..]).copied() == leaf {
+        return Ok(root);
+    }
+    match leaf {
+        Some(leaf) => drop(folder.insert(b"bridge.log".to_vec(), leaf)),
+        None => drop(folder.remove(&b"bridge.log"[..])),
+    }
+    if folder.is_empty() {
+        top.remove(&b"logs/"[..]);
+    } else {
+        let id = put(store, &folder, b"logs/")?;
+        top.insert(b"logs/".to_vec(), Leaf { mode: FOLDER, id });
+    }
+    put(store, &top, b"")
+}
+
+/// `root` with the log that `other` holds, and of its earlier parts only those that `other` holds.
+///
+/// # Errors
+/// When a tree cannot be read or written.
+fn with_logs_of(store: &mut Store, root: ObjectId, other: ObjectId) -> Result<ObjectId, WorkError> {
+    let root = with_log_of(store, root, other)?;
+    let folder = |root: ObjectId| Ok::<_, WorkError>(store.tree(root)?.get(&b"logs/"[..]).map(|leaf| leaf.id));
+    let mut tree = SafeTree::open(Some(root), store)?;
+    let mut changed = false;
+    for change in diff(store, folder(other)?, folder(root)?)? {
+        let path = is_new_part(&change).then(|| std::str::from_utf8(&change.path).ok()).flatten();
+        if let Some(Ok(path)) = path.map(|path| SafePath::parse(&format!("logs/{path}"))) {
+            changed |= tree.remove(&path, store)?;
+        }
+    }
+    if changed { tree.write(store) } else { Ok(root) }
+}
+
+/// Whether an earlier part of the log is there that was not there before.
+fn is_new_part(change: &Change) -> bool {
+    let name = change.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    change.old.is_none() && name.starts_with(b"bridge-") && name.ends_with(b".log")
+}
+
+/// The root without the kept folders.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub(crate) fn without_kept<S: Trees + Sink>(store: &mut S, root: ObjectId) -> Result<ObjectId, WorkError> {
+    let mut root = store.tree(root)?;
+    root.retain(|name, _| !KEPT.contains(&name.as_slice()));
+    put(store, &root, b"")
+}
+
 impl Core {
     /// Puts back what a commit of somebody else's dropped or changed, in one commit, if there is anything.
     ///
@@ -92,6 +209,7 @@ impl Core {
         let (Some(published), Some(head)) = (self.keep, self.head) else { return Ok(()) };
         let found = self.tree_of(head)?;
         let tree = keep(&mut self.store, published, found)?;
+        let tree = with_logs_of(&mut self.store, tree, published)?;
         if tree != found {
             tracing::error!(
                 commit = %head.to_hex_with_len(10),
@@ -153,6 +271,9 @@ impl Core {
     pub(crate) fn look_after(&mut self, before: Option<ObjectId>) -> Result<(), WorkError> {
         let moved = before != self.head;
         self.foreign |= moved;
+        if moved {
+            self.index.foreign = self.head;
+        }
         let continued = match (before, self.head) {
             (Some(before), Some(head)) if moved => self.is_ancestor(before, head)?,
             _ => false,
@@ -165,10 +286,9 @@ impl Core {
         if continued && let Some(before) = before {
             let published = self.tree_of(before)?;
             self.keep.get_or_insert(published);
-            // A log that lost lines comes back with the rest: its commands have their commits.
-            if !committed.starts_with(&self.log) {
-                return Ok(());
-            }
+            // The log comes back as it was published with the rest: lines that it lost have their commits, and lines that
+            // somebody was quicker to commit get theirs.
+            return Ok(());
         }
         if committed != self.log {
             tracing::warn!(branch = self.branch, "somebody else changed the log that is committed");
@@ -177,26 +297,34 @@ impl Core {
         Ok(())
     }
 
-    /// At the start: the branch lacks lines of the log that it had when it was left, and all that came since is others'.
+    /// At the start: the branch holds another log than when it was left, and all that came since is others'.
     pub(crate) fn open_kept(&mut self, left: Option<ObjectId>, now: DateTime<Utc>) -> Result<(), WorkError> {
         let (Some(left), Some(head)) = (left, self.head) else { return Ok(()) };
+        if left != head {
+            self.index.foreign = Some(head);
+        }
         if left == head || !self.is_ancestor(left, head)? {
             return Ok(());
         }
-        let published = self.tree_of(left)?;
-        let log = |core: &Self, tree| -> Result<Vec<u8>, WorkError> {
-            match crate::merge::leaf_at(&core.store, tree, crate::core::LOG_PATH.as_bytes())? {
-                Some(leaf) => core.store.read(leaf.id, gix::objs::Kind::Blob),
-                None => Ok(Vec::new()),
-            }
+        // What is pruned while the bridge is stopped stays away; the log itself goes on where it was.
+        let same = |core: &Self, commit| -> Result<bool, WorkError> {
+            let logs = |id| Ok::<_, WorkError>(core.store.tree(core.tree_of(id)?)?.get(&b"logs/"[..]).map(|l| l.id));
+            let moved = |change: &Change| change.path == b"bridge.log" || is_new_part(change);
+            Ok(!diff(&core.store, logs(commit)?, logs(head)?)?.iter().any(moved))
         };
-        let (was, is) = (log(self, published)?, log(self, self.tree_of(head)?)?);
-        if is.starts_with(&was) {
+        if same(self, left)? {
             return Ok(());
         }
+        // A crash may have come between the bridge's last commits and its noting them.
         let range = format!("{left}..{head}");
-        let subjects = self.git.check(&["log", "--format=%s", &range, "--"], None)?;
-        if !subjects.split(|byte| *byte == b'\n').any(|subject| subject.starts_with(b"bridge: ")) {
+        let list = self.git.check(&["log", "--format=%H %s", &range, "--"], None)?;
+        let ours = list.split(|byte| *byte == b'\n').find_map(|line| {
+            let (id, subject) = (line.get(..40)?, line.get(41..)?);
+            subject.starts_with(OURS).then(|| ObjectId::from_hex(id).ok()).flatten()
+        });
+        let last = ours.unwrap_or(left);
+        let published = self.tree_of(last)?;
+        if !same(self, last)? && log_goes_on(&self.store, self.tree_of(left)?, published)? {
             self.keep = Some(published);
             self.put_back(now)?;
         }

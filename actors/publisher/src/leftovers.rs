@@ -84,7 +84,8 @@ pub(crate) fn remove_unfinished_packs(folder: &Path, now: SystemTime) {
 }
 
 /// Says what of a person's is half done. It is theirs to finish or to abort: the bridge itself rebases without any state
-/// on disk, and commits on top of the branch whatever else is under way.
+/// on disk, and commits on top of the branch whatever else is under way. (A rebase of the branch is dealt with by
+/// [`crate::half_done`].)
 pub(crate) fn tell_of_operations(repo: &gix::Repository) {
     for left in ["rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "BISECT_LOG"] {
         if repo.git_dir().join(left).exists() {

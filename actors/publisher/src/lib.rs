@@ -25,6 +25,7 @@ pub mod files;
 mod flat;
 mod folders;
 pub mod git;
+mod half_done;
 pub mod housekeeping;
 mod index;
 pub mod integrate;

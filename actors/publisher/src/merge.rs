@@ -245,6 +245,7 @@ mod tests {
         assert_eq!(combine("a=1", "a=2", "a=3"), Err("a was changed on both sides".into()));
         assert_eq!(combine("d/a=1", "d/a=2", ""), Err("d/a was changed on both sides".into()));
         assert_eq!(combine("", "d/a=2", "d=1"), Err("d was changed on both sides".into()));
+        assert_eq!(combine("", "logs/l=2", "logs=1"), Ok("logs/l=2".into()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::error::{OpenError, WorkError};
 use crate::files::Root;
 use crate::git::{Git, check_version};
+use crate::half_done;
 use crate::index::Keeper;
 use crate::leftovers;
 use crate::objects::Store;
@@ -37,7 +38,11 @@ const PACK_SLOTS: u16 = 8192;
 pub fn open_check(config: &PublisherConfig) -> Result<(), OpenError> {
     check_version(&Git::new(&existing(&config.cloud)?, config.git_time_limit, Arc::default()))?;
     let repo = open_repository(&config.cloud)?;
-    branch_of(&repo, &config.cloud).map(drop)
+    // A rebase that stands still is given up at the start, once the instance lock is held.
+    match half_done::rebase(&repo) {
+        Ok(Some(_)) => Ok(()),
+        _ => branch_of(&repo, &config.cloud).map(drop),
+    }
 }
 
 /// A child cannot be started in a folder that is not there.
@@ -90,12 +95,15 @@ impl Core {
         let cloud = existing(&config.cloud)?;
         let own_ssh = repo.config_snapshot().string("core.sshCommand").is_some();
         let git = Git::new(&cloud, config.git_time_limit, cancel).with_own_ssh(own_ssh);
-        let branch = branch_of(&repo, &cloud)?;
         if first {
             leftovers::remove_locks(&repo);
+            if let Some(rebase) = half_done::rebase(&repo)? {
+                half_done::give_up(&repo, &rebase, now)?;
+            }
             leftovers::remove_unfinished_packs(&repo.objects.store_ref().path().join("pack"), SystemTime::from(now));
             leftovers::tell_of_operations(&repo);
         }
+        let branch = branch_of(&repo, &cloud)?;
         let head = refs::read(&repo, &branch)?;
         let mut core = Self {
             root: Root::open(&cloud).map_err(|e| WorkError::io(&cloud, e))?,

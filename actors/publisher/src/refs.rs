@@ -72,6 +72,21 @@ pub fn set(repo: &gix::Repository, name: &str, new: ObjectId, signature: &str) -
     edit(repo, name, PreviousValue::Any, new, signature, "")
 }
 
+/// Lets a detached HEAD name a branch, and makes that durable.
+///
+/// # Errors
+/// When it is locked, or the disk refuses.
+pub fn attach_head(repo: &gix::Repository, branch: &str) -> Result<(), WorkError> {
+    let full = |name: &str| FullName::try_from(name).map_err(|e| error(name)(e.to_string()));
+    let log = LogChange { mode: RefLog::AndReference, force_create_reflog: false, message: "".into() };
+    let change = Change::Update { log, expected: PreviousValue::MustExist, new: Target::Symbolic(full(branch)?) };
+    repo.edit_references_as([RefEdit { change, name: full("HEAD")?, deref: false }], None)
+        .map_err(|e| error("HEAD")(e.to_string()))?;
+    let file = repo.git_dir().join("HEAD");
+    File::open(&file).and_then(|head| head.sync_all()).map_err(|e| WorkError::io(&file, e))?;
+    crate::objects::sync_folder(repo.git_dir())
+}
+
 fn edit(
     repo: &gix::Repository,
     name: &str,

@@ -61,10 +61,11 @@ impl std::fmt::Display for SafePath {
     }
 }
 
-/// Whether a path of a tree lies beneath a folder that the bridge owns: there its own version wins over any other.
+/// Whether a path of a tree lies beneath a folder that the bridge owns, or is a file in the place of one: there its own
+/// version wins over any other.
 #[must_use]
 pub fn is_ours(path: &[u8]) -> bool {
-    std::str::from_utf8(path).is_ok_and(|path| SafePath::parse(path).is_ok())
+    std::str::from_utf8(path).is_ok_and(|path| SAFE.contains(&path) || SafePath::parse(path).is_ok())
 }
 
 #[cfg(test)]

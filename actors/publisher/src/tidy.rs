@@ -27,6 +27,7 @@ impl Core {
     /// When the branch cannot be read or moved; it is done again then.
     pub fn tidy(&mut self, now: DateTime<Utc>) -> Result<bool, WorkError> {
         self.sync_head()?;
+        self.put_back(now)?;
         if self.checkout_pending || self.recovery.is_some() {
             return Ok(false);
         }

@@ -242,10 +242,11 @@ fn whatever_a_crash_left_holds_up_nothing() {
 }
 
 #[test]
-fn a_rebase_that_a_person_left_half_done_is_said_and_not_touched() {
+fn a_rebase_of_another_branch_that_a_person_left_half_done_is_said_and_not_touched() {
     let mut world = World::seeded();
     let git_dir = world.cloud.join(".git");
-    write(&git_dir, "rebase-merge/head-name", "refs/heads/main\n");
+    git(&world.cloud, &["branch", "other"]);
+    write(&git_dir, "rebase-merge/head-name", "refs/heads/other\n");
     run(world.config(), |bridge| async move {
         let a = world.file("a");
         bridge.send(a).await;

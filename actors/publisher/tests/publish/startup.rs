@@ -4,7 +4,7 @@ use std::path::Path;
 
 use publisher::{OpenError, PublisherConfig, open_check};
 
-use crate::world::{World, git, run, until, write};
+use crate::world::{World, git, read, run, subjects, try_git, until, write};
 
 fn check(cloud: &Path) -> Result<(), OpenError> {
     open_check(&PublisherConfig::new(cloud))
@@ -81,5 +81,101 @@ fn an_index_that_lags_after_a_crash_is_brought_in_line() {
         bridge.quiet(&world, 0).await;
         assert_eq!(git(&world.cloud, &["status", "--porcelain"]), "?? meta/");
         world.assert_sound();
+    });
+}
+
+/// A rebase of `main` that stopped in the middle, by the backend that git is told to use.
+fn stopped_rebase(world: &World, backend: &str) {
+    git(&world.cloud, &["switch", "-q", "-c", "side"]);
+    write(&world.cloud, "src/a.txt", "theirs\n");
+    git(&world.cloud, &["commit", "-qam", "theirs"]);
+    git(&world.cloud, &["switch", "-q", "main"]);
+    write(&world.cloud, "src/a.txt", "mine\n");
+    git(&world.cloud, &["commit", "-qam", "mine"]);
+    assert!(!try_git(&world.cloud, &["rebase", "-q", backend, "side"]).status.success(), "it stops at a conflict");
+    assert!(!try_git(&world.cloud, &["symbolic-ref", "-q", "HEAD"]).status.success());
+}
+
+#[test]
+fn a_rebase_that_was_left_half_done_is_set_aside_and_head_goes_back_to_its_branch() {
+    for (backend, state) in [("--merge", "rebase-merge"), ("--apply", "rebase-apply")] {
+        let mut world = World::seeded();
+        stopped_rebase(&world, backend);
+        let main = git(&world.cloud, &["rev-parse", "main"]);
+        let index = git(&world.cloud, &["ls-files", "--stage", "src"]);
+        let file = read(&world.cloud, "src/a.txt").unwrap();
+        assert!(file.contains("<<<<<<<"), "{file}");
+        assert!(check(&world.cloud).is_ok());
+        assert!(world.cloud.join(".git").join(state).exists(), "a look alone changes nothing");
+        run(world.config(), |bridge| async move {
+            let a = world.file("a");
+            bridge.send(a).await;
+            until("the push", || world.has_on_remote("bridge: results a (exit=0)")).await;
+            bridge.quiet(&world, 1).await;
+            assert_eq!(git(&world.cloud, &["symbolic-ref", "HEAD"]), "refs/heads/main");
+            assert_eq!(git(&world.cloud, &["rev-parse", "main~1"]), main, "its own commit stays where it was");
+            assert_eq!(git(&world.cloud, &["ls-files", "--stage", "src"]), index);
+            assert_eq!(read(&world.cloud, "src/a.txt").unwrap(), file);
+            let left: Vec<String> = std::fs::read_dir(world.cloud.join(".git"))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .filter(|name| name.starts_with("rebase-"))
+                .collect();
+            assert!(matches!(left.as_slice(), [one] if one.starts_with(&format!("{state}.left-"))), "{left:?}");
+            assert!(!git(&world.cloud, &["status"]).contains("rebase in progress"));
+            world.assert_sound();
+        });
+    }
+}
+
+#[test]
+fn a_detached_head_is_refused_where_no_branch_was_being_rebased() {
+    let world = World::seeded();
+    git(&world.cloud, &["switch", "-q", "--detach"]);
+    for name in ["detached HEAD", "refs/heads/gone", "refs/tags/x", "refs/heads/../main", ""] {
+        write(&world.cloud, ".git/rebase-merge/head-name", &format!("{name}\n"));
+        assert!(matches!(check(&world.cloud), Err(OpenError::Detached { .. })), "{name}");
+    }
+    write(&world.cloud, ".git/rebase-merge/head-name", "refs/heads/main\n");
+    assert!(check(&world.cloud).is_ok());
+}
+
+#[test]
+fn a_rebase_that_was_given_up_but_not_set_aside_is_set_aside_by_the_next_life() {
+    let mut world = World::seeded();
+    stopped_rebase(&world, "--merge");
+    git(&world.cloud, &["symbolic-ref", "HEAD", "refs/heads/main"]);
+    run(world.config(), |bridge| async move {
+        let a = world.file("a");
+        bridge.send(a).await;
+        bridge.quiet(&world, 1).await;
+        assert!(!world.cloud.join(".git/rebase-merge").exists());
+    });
+}
+
+#[test]
+fn a_first_history_that_was_not_checked_out_to_its_end_is_no_deletion() {
+    let seeded = World::seeded();
+    for path in ["context/notes.md", "summaries/old.md"] {
+        write(&seeded.cloud, path, "theirs\n");
+    }
+    git(&seeded.cloud, &["add", "-A"]);
+    git(&seeded.cloud, &["commit", "-qm", "theirs"]);
+    git(&seeded.cloud, &["push", "-q"]);
+    // As if it had died when the branch had taken over what the remote has, and one file was there.
+    let mut world = World::unborn();
+    git(&world.cloud, &["remote", "add", "origin", seeded.remote.to_str().unwrap()]);
+    git(&world.cloud, &["fetch", "-q", "origin", "+refs/heads/main:refs/ghost-bridge/upstream"]);
+    git(&world.cloud, &["update-ref", "refs/heads/main", "refs/ghost-bridge/upstream"]);
+    write(&world.cloud, "context/notes.md", "theirs\n");
+    std::fs::create_dir(world.cloud.join("summaries")).unwrap();
+    run(world.config(), |bridge| async move {
+        let a = world.file("a");
+        bridge.send(a).await;
+        until("the push", || seeded.has_on_remote("bridge: results a (exit=0)")).await;
+        bridge.quiet(&world, 1).await;
+        assert_eq!(subjects(&seeded.remote, "main"), ["first", "theirs", "bridge: results a (exit=0)"]);
+        assert_eq!(read(&world.cloud, "summaries/old.md").unwrap(), "theirs\n");
+        assert_eq!(git(&world.cloud, &["status", "--porcelain"]), "?? meta/");
     });
 }
