@@ -25,8 +25,9 @@ use clap::Parser;
 use crate::table::Table;
 
 /// The rows, in their order, and whether they are measured when nothing else is said.
-const ROWS: [(&str, bool); 10] = [
+const ROWS: [(&str, bool); 11] = [
     ("throughput", true),
+    ("scraped", true),
     ("history-50k", true),
     ("history-1m", false),
     ("publisher", true),
@@ -42,7 +43,7 @@ const ROWS: [(&str, bool); 10] = [
 #[derive(Clone, Debug, clap::Parser)]
 #[command(about = "Measures the whole bridge: throughput, latency, start, disk, idle cost, memory")]
 pub struct Sizes {
-    /// Rows, separated by commas: throughput, history-50k, history-1m, publisher, lone, start, start-1m, disk, idle,
+    /// Rows, separated by commas: throughput, scraped, history-50k, history-1m, publisher, lone, start, start-1m, disk, idle,
     /// waiting; or all. Without it, all but those with a million commands of history
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
@@ -97,6 +98,7 @@ fn main() {
         eprintln!("{row}");
         match row {
             "throughput" => throughput::plain(&sizes, &mut table),
+            "scraped" => throughput::scraped(&sizes, &mut table),
             "history-50k" => throughput::with_history(&sizes, &mut table, 50_000),
             "history-1m" => throughput::with_history(&sizes, &mut table, 1_000_000),
             "publisher" => commits::measure(&sizes, &mut table),

@@ -196,6 +196,13 @@ impl Bridge {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Where its HTTP server listens: host and port.
+    pub fn address(&self) -> String {
+        let log = self.log();
+        let (_, after) = log.split_once("http -> http://").unwrap();
+        after.split_whitespace().next().unwrap().to_owned()
+    }
+
     /// Waits until it says that it is ready; how long that took from its start.
     pub fn ready(&mut self) -> Duration {
         wait("the bridge to be ready", LOOK, || {

@@ -1,6 +1,9 @@
 //! Commands a second, from documents that wait in `commands/` to commits in the remote.
 
-use std::time::Instant;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use crate::Sizes;
 use crate::baseline;
@@ -9,14 +12,24 @@ use crate::table::{Row, Table};
 
 /// Commands a second without history.
 const AIM: f64 = 1_000.0;
+/// How much of it is to be left where the metrics are asked for each second.
+const LEFT_WHEN_SCRAPED: f64 = 0.98;
+/// How often it is run with and without: the best of each counts, for other load only ever takes away.
+const SCRAPED_RUNS: usize = 3;
 /// How many times the baseline that is to be.
 const TIMES_BASELINE: f64 = 80.0;
 
 /// Runs what waits on `site`: from the moment that the bridge says it is ready to the last commit in the remote.
 fn run(site: &Site, commands: u64) -> f64 {
+    run_scraped(site, commands, None)
+}
+
+/// The same while somebody asks for the metrics at each `pause`.
+fn run_scraped(site: &Site, commands: u64, pause: Option<Duration>) -> f64 {
     site.submit("t", commands);
     let mut bridge = site.start();
     let ready = bridge.ready();
+    let _scraper = pause.map(|pause| Scraper::start(bridge.address(), pause));
     let begin = bridge.begin + ready;
     let took = site.all_pushed(&mut bridge, commands).saturating_duration_since(begin);
     eprintln!("  {commands} commands in {:.2} s, ready after {:.2} s", took.as_secs_f64(), ready.as_secs_f64());
@@ -24,6 +37,60 @@ fn run(site: &Site, commands: u64) -> f64 {
     bridge.stop();
     eprintln!("  stopped in {:.2} s", watch.elapsed().as_secs_f64());
     commands as f64 / took.as_secs_f64()
+}
+
+/// Asks for the metrics until it is dropped.
+struct Scraper {
+    stop: Option<std::sync::mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Scraper {
+    fn start(address: String, pause: Duration) -> Self {
+        let (stop, stopped) = channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let mut scrapes = 0;
+            loop {
+                let mut stream = TcpStream::connect(&address).unwrap();
+                write!(stream, "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                assert!(answer.contains("ghost_bridge_commands_total"), "{answer}");
+                scrapes += 1;
+                if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
+            eprintln!("  scraped {scrapes} times");
+        });
+        Self { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Scraper {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// With metrics that are asked for each second, beside the same without.
+pub fn scraped(sizes: &Sizes, table: &mut Table) {
+    let (mut without, mut with) = (0.0_f64, 0.0_f64);
+    for _ in 0..SCRAPED_RUNS {
+        without = without.max(run(&Site::new(0), sizes.commands));
+        with = with.max(run_scraped(&Site::new(0), sizes.commands, Some(Duration::from_secs(1))));
+    }
+    table.add(Row {
+        what: "the same with metrics scraped each second".to_owned(),
+        measured: format!("{with:.0}/s"),
+        peer: format!("{without:.0}/s, not scraped"),
+        ratio: format!("{:.3}", with / without),
+        aim: format!("at least {LEFT_WHEN_SCRAPED:.2} of it"),
+        met: Some(with >= LEFT_WHEN_SCRAPED * without),
+    });
 }
 
 /// Without history, beside the baseline.
