@@ -257,13 +257,26 @@ fn again(
     let inputs: HashSet<Sha256> = before.iter().filter_map(|finding| finding.input).collect();
     let (look, tally) = (Look::take(cloud, root)?, Tally::default());
     let judge = look.judge(root, keyring, &tally);
-    let is_suspect = |line: &&chain::Line| line.position > seen || inputs.contains(&line.input);
+    // Lines of a log that rolled over while it was read are missed, and their artifacts taken for strays.
+    let stems: HashSet<&str> =
+        before.iter().filter(|finding| finding.input.is_none()).filter_map(|finding| stem(&finding.key)).collect();
+    let is_stray = |line: &chain::Line| match &line.id {
+        Some(id) => chain::stems(id, &line.input).iter().any(|stem| stems.contains(stem.as_str())),
+        None => !stems.is_empty(),
+    };
+    let is_suspect = |line: &&chain::Line| line.position > seen || inputs.contains(&line.input) || is_stray(line);
     let lines: Vec<chain::Line> = look.chain.lines.iter().filter(is_suspect).cloned().collect();
     let mut findings = look.log(root);
     findings.extend(parallel::map(&lines, |line| judge.line(line)).into_iter().flatten());
     findings.extend(look.shelf());
     findings.retain(|finding| keys.contains(finding.key.as_str()));
     Ok(findings)
+}
+
+/// What an artifact's name begins with, before what tells of its kind.
+fn stem(key: &str) -> Option<&str> {
+    let (_, name) = key.rsplit_once('/')?;
+    [".integrity.json", ".json", ".patch"].iter().find_map(|kind| name.strip_suffix(kind))
 }
 
 /// In the order of the chain, then what belongs to no line; each file once.

@@ -377,7 +377,15 @@ impl Core {
     pub(crate) fn move_branch(&mut self, tip: ObjectId, why: &str, now: DateTime<Utc>) -> Result<(), WorkError> {
         let written = self.hold_index(tip);
         supervision::crash_point!("publisher.held");
-        refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), why)?;
+        let swapped = refs::swap(self.store.repo(), &self.branch, self.head, tip, &self.signature(now), why);
+        if let Err(error) = swapped {
+            // Where only its sync failed, the branch has moved, and by our own hand: a power cut may take that back, and
+            // the log brings it again.
+            if refs::read(self.store.repo(), &self.branch).ok().flatten() != Some(tip) {
+                return Err(error);
+            }
+            tracing::warn!(%error, "the branch has moved, but it is not certain that the disk knows");
+        }
         supervision::crash_point!("publisher.moved");
         self.head = Some(tip);
         self.store.named();
