@@ -1,4 +1,4 @@
-//! What a repository gathers over months: packs, loose objects, temporary files of a crash, lines in reflogs. Each has
+//! What a repository gathers over months: packs, loose objects, lines in reflogs. Each has
 //! its bound, and none is tidied by surprise: git's own automatic housekeeping is off in every child of the bridge's.
 
 use std::fs;

@@ -19,8 +19,9 @@ pub struct Commit {
 /// Runs a prepared `git` and returns its standard output without the last newline. Panics where it fails.
 pub fn output(command: &mut Command) -> String {
     let output = command.output().expect("git runs");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}: {stderr}", output.status);
+    // `git fsck` names what it finds on standard output.
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    assert!(output.status.success(), "{command:?}: {}: {stderr}{stdout}", output.status);
     let mut text = String::from_utf8(output.stdout).expect("git prints UTF-8");
     text.truncate(text.trim_end_matches('\n').len());
     text

@@ -54,10 +54,14 @@ pub(super) fn stripped(name: &[u8], strip: bool) -> Option<&[u8]> {
     name.get(slash + 1..).filter(|rest| !rest.is_empty())
 }
 
-/// The whole name at the begin of `text` (a header line after its keyword), unquoted, nothing stripped.
+/// The whole name at the begin of `text` (a header line after its keyword), unquoted, nothing stripped. Where it is
+/// alone on its line, a quote that is not closed there is no name: git would look for its end on the lines that follow.
 pub(super) fn whole(text: &[u8], ends: Ends) -> Option<Vec<u8>> {
     if let Some((name, _)) = unquote(text) {
         return Some(name);
+    }
+    if ends == Ends::Line && text.starts_with(b"\"") {
+        return None;
     }
     let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r' | 0x0b | 0x0c) || ends == Ends::Tab && *byte == b'\t';
     let end = text.iter().position(is_end).unwrap_or(text.len());

@@ -164,3 +164,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_name_whose_quote_is_not_closed_on_its_line_is_refused() {
+    let diff =
+        "diff --git a/f \"b/q\\\"uot\\\\d\"\nsimilarity index 100%\nrename from f\nrename to \"q\\\"uot\n\\\\d\"\n";
+    let fault = parse(diff.as_bytes().to_vec()).fault.map(|fault| fault.to_string());
+    assert!(fault.is_some(), "git reads a name of two lines there");
+}
