@@ -18,11 +18,8 @@ use crate::merge::{Change, diff, leaf_at};
 use crate::objects::Store;
 use crate::refs::{self, BASE, UPSTREAM};
 use crate::roll::{self, Day};
-use crate::safe_path::SafePath;
+use crate::safe_path::{KEPT, SafePath};
 use crate::tree::{FOLDER, Leaf, RawTree, SafeTree, Sink, Trees, serialize};
-
-/// The folders whose files, once published, stay as they are.
-const KEPT: [&[u8]; 5] = [b"archive/", b"dead_letter/", b"diffs/", b"logs/", b"results/"];
 
 /// What the messages of the bridge's own commits begin with.
 pub(crate) const OURS: &[u8] = b"bridge: ";

@@ -3,6 +3,9 @@
 /// The folders that are published. Nothing outside them is ever put into a commit by the bridge.
 pub const SAFE: [&str; 8] = ["archive", "context", "dead_letter", "diffs", "logs", "meta", "results", "summaries"];
 
+/// The folders, as they stand in a tree, whose files stay as they are once they are published.
+pub(crate) const KEPT: [&[u8]; 5] = [b"archive/", b"dead_letter/", b"diffs/", b"logs/", b"results/"];
+
 /// The executor's recovery state: beneath `meta/`, and yet never published.
 const JOURNAL: &str = "meta/journal";
 

@@ -16,14 +16,12 @@ use gix::index::{Entry, State};
 
 use super::edit::{Move, drop_entries};
 use crate::error::WorkError;
+use crate::safe_path::KEPT;
 use crate::tree::{FOLDER, Trees};
 
 /// Entries beneath the years from which on these are folded. Below it the index is like any other, and every git tool
 /// reads it; an index of that size is written in a few milliseconds.
 pub const FOLD_FROM: usize = 20_000;
-
-/// The folders whose years are folded.
-const FOLDERS: [&[u8]; 5] = [b"archive/", b"dead_letter/", b"diffs/", b"logs/", b"results/"];
 
 /// Digits of a year's folder.
 const YEAR_DIGITS: usize = 4;
@@ -113,7 +111,7 @@ pub(super) fn fold(state: &mut State, step: Move<'_>, trees: &dyn Trees) -> Resu
 fn years(state: &State) -> (BTreeMap<BString, Range<usize>>, bool) {
     let mut years: BTreeMap<BString, Range<usize>> = BTreeMap::new();
     let mut folded = false;
-    for folder in FOLDERS {
+    for folder in KEPT {
         let Some(range) = state.prefixed_entries_range(folder.as_bstr()) else { continue };
         let entries = state.entries().get(range.clone()).unwrap_or_default();
         let mut current: Option<(&BStr, Range<usize>)> = None;
@@ -138,7 +136,7 @@ fn years(state: &State) -> (BTreeMap<BString, Range<usize>>, bool) {
 
 /// `results/2026/` of `results/2026/11/24/0000/a.json`; `None` for what lies in no year.
 fn year_of(path: &[u8]) -> Option<&[u8]> {
-    let folder = FOLDERS.iter().find(|folder| path.starts_with(folder))?;
+    let folder = KEPT.iter().find(|folder| path.starts_with(folder))?;
     let digits = path.get(folder.len()..folder.len() + YEAR_DIGITS)?;
     let end = folder.len() + YEAR_DIGITS;
     let year = digits.iter().all(u8::is_ascii_digit) && path.get(end) == Some(&b'/');
