@@ -11,40 +11,31 @@
 
 mod edit;
 pub(crate) mod fold;
+pub(crate) mod marks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use gix::ObjectId;
-use gix::index::entry::Stat;
 use gix::lock::acquire::Fail;
-use gix::objs::Kind;
 
 use self::edit::{Move, Stats};
 use crate::core::Core;
 use crate::error::WorkError;
 use crate::files::Found;
-use crate::merge::{Change, diff};
-use crate::objects::MAX_BLOB_BYTES;
+use crate::merge::{Change, Lookup, diff};
 use crate::refs::{self, INDEXED};
 use crate::roll::is_flat;
-use crate::tree::{EXECUTABLE, FILE, Leaf};
+use crate::tree::Leaf;
 
 /// How long somebody else's lock on the index is waited for before commits go on without the index.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Files that are read again in one move of the branch to see whether they are what was committed. What lies beyond is
-/// looked at in a quiet moment, or by git.
-const MARKED_MAX: usize = 4096;
-
-/// Paths that are remembered to be looked at in a quiet moment; git looks at what does not fit.
-const UNMARKED_MAX: usize = 20_000;
 
 /// Paths that were moved lately and are remembered.
 const RECENT_MAX: usize = 20_000;
@@ -72,6 +63,8 @@ pub(crate) struct Keeper {
     moved_at: Option<DateTime<Utc>>,
     /// What the files of the artifacts looked like when they were read to be committed.
     stats: Stats,
+    /// What the files looked like that are about to be moved to their segments, by their flat paths.
+    pub(crate) moving: Stats,
     /// Entries whose files have not been compared with them yet.
     unmarked: BTreeSet<Vec<u8>>,
     /// Where somebody else moved the branch to since the index was brought in line: his index went along, perhaps.
@@ -82,13 +75,6 @@ pub(crate) struct Keeper {
     sure: bool,
 }
 
-impl Keeper {
-    /// A file was read to be committed, and this is how it looked before.
-    pub(crate) fn read(&mut self, path: &str, id: ObjectId, stat: &rustix::fs::Stat) {
-        self.stats.insert(path.as_bytes().to_vec(), (id, marks(stat)));
-    }
-}
-
 /// The index as it is to be, written into its lock. Dropped, it leaves the index as it is.
 #[derive(Debug)]
 pub(crate) struct Written {
@@ -97,6 +83,7 @@ pub(crate) struct Written {
     seal: Option<Seal>,
     changes: Vec<Change>,
     unmarked: BTreeSet<Vec<u8>>,
+    moving: Stats,
 }
 
 impl Core {
@@ -187,6 +174,7 @@ impl Core {
         self.index.foreign = None;
         self.index.stats.clear();
         self.index.unmarked = written.unmarked;
+        self.index.moving = written.moving;
         self.index.seal = written.seal;
         for change in written.changes {
             if self.index.recent.len() < RECENT_MAX && change.old != change.new {
@@ -221,10 +209,12 @@ impl Core {
         if !self.index.sure {
             self.add_left(&index, new, &mut changes)?;
         }
-        let (stats, unmarked) = self.marked(&changes);
+        let folded = fold::folded(&index);
+        let (stats, unmarked) = self.marked(&changes, &folded);
+        let moving = self.moving(&index, &folded);
         let step = Move { old, new: Some(new), changes: &changes, fold_from: self.config.fold_from };
         if !edit::apply(&mut index, step, &stats, &self.store)? {
-            return Ok(Written { lock: None, seal, changes, unmarked });
+            return Ok(Written { lock: None, seal, changes, unmarked, moving });
         }
         self.smudge(&mut index);
         let mut bytes = edit::serialize(&index)?;
@@ -238,15 +228,16 @@ impl Core {
             Ok(())
         })
         .map_err(|e| WorkError::io(&path, e))?;
-        Ok(Written { lock: Some(lock), seal, changes, unmarked })
+        Ok(Written { lock: Some(lock), seal, changes, unmarked, moving })
     }
 
     /// Somebody else wrote the index: what was brought in line lately is looked at again.
     fn add_recent(&self, new: ObjectId, changes: &mut Vec<Change>) -> Result<(), WorkError> {
         let mut again = Vec::new();
         let named: BTreeSet<&Vec<u8>> = changes.iter().map(|change| &change.path).collect();
+        let mut there = Lookup::new(&self.store, new);
         for (path, old) in self.index.recent.iter().filter(|(path, _)| !named.contains(path)) {
-            let leaf = crate::merge::leaf_at(&self.store, new, path)?;
+            let leaf = there.leaf(path)?;
             again.push(Change { path: path.clone(), old: *old, new: leaf });
         }
         changes.append(&mut again);
@@ -257,10 +248,11 @@ impl Core {
     /// has them, and they were rolled over since.
     fn add_left(&self, index: &gix::index::File, new: ObjectId, changes: &mut Vec<Change>) -> Result<(), WorkError> {
         let moves: BTreeSet<&[u8]> = self.rolling.moves.iter().map(|step| step.path.as_bytes()).collect();
+        let mut there = Lookup::new(&self.store, new);
         for entry in index.entries() {
             let path = entry.path(index);
             let flat = std::str::from_utf8(path).is_ok_and(is_flat);
-            if !flat || crate::merge::leaf_at(&self.store, new, path)?.is_some() {
+            if !flat || there.leaf(path)?.is_some() {
                 continue;
             }
             // What this very move rolls over leaves the disk a moment later.
@@ -291,8 +283,9 @@ impl Core {
         let mut changes = diff(&self.store, old, Some(new))?;
         self.add_foreign(new, &mut changes)?;
         let named: BTreeSet<Vec<u8>> = changes.iter().map(|change| change.path.clone()).collect();
+        let mut there = Lookup::new(&self.store, new);
         for path in self.index.unmarked.difference(&named) {
-            let leaf = crate::merge::leaf_at(&self.store, new, path)?;
+            let leaf = there.leaf(path)?;
             changes.extend(leaf.map(|leaf| Change { path: path.clone(), old: Some(leaf), new: Some(leaf) }));
         }
         Ok((changes, old, new))
@@ -313,62 +306,6 @@ impl Core {
         }
         changes.extend(again.into_values());
         Ok(())
-    }
-
-    /// What is known of the files that are to be indexed, and of which nothing is known yet.
-    fn marked(&self, changes: &[Change]) -> (Stats, BTreeSet<Vec<u8>>) {
-        let (mut stats, mut unmarked) = (Stats::new(), BTreeSet::new());
-        let mut read = 0;
-        for (path, leaf) in changes.iter().filter_map(|change| Some((&change.path, change.new?))) {
-            let known = self.index.stats.get(path).filter(|(id, _)| *id == leaf.id);
-            let mark = match known {
-                Some((_, stat)) => Some(*stat),
-                None if read < MARKED_MAX => {
-                    read += 1;
-                    self.mark(path, leaf)
-                }
-                None => None,
-            };
-            match mark {
-                Some(stat) => drop(stats.insert(path.clone(), (leaf.id, stat))),
-                // It is on its way into the work tree, perhaps. Whoever was looked at twice in vain is left to git.
-                None if unmarked.len() < UNMARKED_MAX && !self.index.unmarked.contains(path) => {
-                    unmarked.insert(path.clone());
-                }
-                None => {}
-            }
-        }
-        (stats, unmarked)
-    }
-
-    /// The marks of a file that holds exactly what is committed.
-    fn mark(&self, path: &[u8], leaf: Leaf) -> Option<Stat> {
-        let path = PathBuf::from(OsStr::from_bytes(path));
-        let executable = match leaf.mode {
-            FILE => false,
-            EXECUTABLE => true,
-            _ => return None,
-        };
-        let (bytes, stat) = self.root.read_with_stat(&path, MAX_BLOB_BYTES).ok()??;
-        let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, &bytes).ok()?;
-        (id == leaf.id && (stat.st_mode & 0o100 != 0) == executable).then(|| marks(&stat))
-    }
-
-    /// Entries whose files may have been changed in the second in which the index was written last: git reads such files
-    /// again, but only until the index is written anew. Where a file looks otherwise than its entry says, the entry is
-    /// given a size that no file of it has, as git does it.
-    fn smudge(&self, index: &mut gix::index::File) {
-        let written = index.timestamp().unix_seconds();
-        for (entry, path) in index.entries_mut_with_paths() {
-            let racy = i64::from(entry.stat.mtime.secs) >= written && entry.stat.size != 0;
-            if !racy || entry.mode == gix::index::entry::Mode::DIR {
-                continue;
-            }
-            let found = self.root.stat(Path::new(OsStr::from_bytes(path)));
-            if !found.is_ok_and(|stat| marks(&stat) == entry.stat) {
-                entry.stat.size = 0;
-            }
-        }
     }
 
     /// At the start: an index that nobody kept track of yet is taken to reflect the branch, unless there is none.
@@ -400,19 +337,4 @@ fn open_index(path: &Path) -> Result<gix::index::File, WorkError> {
     let options = gix::index::decode::Options::default();
     gix::index::File::at_or_default(path, gix::hash::Kind::Sha1, false, options)
         .map_err(|e| WorkError::Index(e.to_string()))
-}
-
-/// A file's marks as git keeps them: cut to 32 bits, as git cuts them.
-#[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
-fn marks(stat: &rustix::fs::Stat) -> Stat {
-    let time = |secs: i64, nsecs: i64| gix::index::entry::stat::Time { secs: secs as u32, nsecs: nsecs as u32 };
-    Stat {
-        mtime: time(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-        ctime: time(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
-        dev: stat.st_dev as u32,
-        ino: stat.st_ino as u32,
-        uid: stat.st_uid as u32,
-        gid: stat.st_gid as u32,
-        size: stat.st_size as u32,
-    }
 }

@@ -38,14 +38,48 @@ pub fn diff(trees: &dyn Trees, old: Option<ObjectId>, new: Option<ObjectId>) -> 
 /// # Errors
 /// When a tree on the way cannot be read.
 pub fn leaf_at(trees: &dyn Trees, root: ObjectId, path: &[u8]) -> Result<Option<Leaf>, WorkError> {
-    let mut at = root;
-    for part in path.split_inclusive(|byte| *byte == b'/') {
-        match trees.tree(at)?.get(part) {
-            Some(leaf) if part.ends_with(b"/") => at = leaf.id,
-            found => return Ok(found.copied()),
-        }
+    Lookup::new(trees, root).leaf(path)
+}
+
+/// Files of one tree, asked for one by one. The trees above the last one stay in memory: whoever asks in the order of
+/// paths has each tree read once.
+pub struct Lookup<'a> {
+    trees: &'a dyn Trees,
+    root: ObjectId,
+    /// The trees from the root down, each with the name by which it was entered; the root's is empty.
+    above: Vec<(Vec<u8>, RawTree)>,
+}
+
+impl<'a> Lookup<'a> {
+    /// The files beneath `root`.
+    #[must_use]
+    pub fn new(trees: &'a dyn Trees, root: ObjectId) -> Self {
+        Self { trees, root, above: Vec::new() }
     }
-    Ok(None)
+
+    /// The file at a path.
+    ///
+    /// # Errors
+    /// When a tree on the way cannot be read.
+    pub fn leaf(&mut self, path: &[u8]) -> Result<Option<Leaf>, WorkError> {
+        let (mut at, mut name) = (self.root, [].as_slice());
+        for (depth, part) in path.split_inclusive(|byte| *byte == b'/').enumerate() {
+            match self.enter(depth, name, at)?.get(part) {
+                Some(leaf) if part.ends_with(b"/") => (at, name) = (leaf.id, part),
+                found => return Ok(found.copied()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The tree `id`, entered by `name` from those above.
+    fn enter(&mut self, depth: usize, name: &[u8], id: ObjectId) -> Result<&RawTree, WorkError> {
+        if self.above.get(depth).is_none_or(|(entered, _)| entered != name) {
+            self.above.truncate(depth);
+            self.above.push((name.to_vec(), self.trees.tree(id)?));
+        }
+        self.above.get(depth).map(|(_, tree)| tree).ok_or_else(|| WorkError::object(id, "is not where it was put"))
+    }
 }
 
 fn diff_below(

@@ -14,7 +14,7 @@ use gix::ObjectId;
 use crate::audit;
 use crate::core::Core;
 use crate::error::WorkError;
-use crate::files::{Found, Moved, move_to_free};
+use crate::files::{Found, Moved};
 use crate::objects::MAX_BLOB_BYTES;
 use crate::pending::Pending;
 use crate::roll::{self, Command, Day, Flat, ROLLING, Segment};
@@ -219,24 +219,25 @@ impl Core {
                 Ok(())
             };
             let to = segment.path(folder);
+            let place = segment.place(&path);
             let opened = open(folder.to_owned(), false).and_then(|()| open(to.clone(), true));
             let moved = opened.and_then(|()| match (folders.get(folder), folders.get(&to)) {
-                (Some(Some(from)), Some(Some(to))) => move_to_free(from, name, to),
+                (Some(Some(from)), Some(Some(to))) => self.index.move_file((&path, &place), name, (from, to)),
                 _ => Ok(Moved::Gone),
             });
             supervision::crash_point!("publisher.shelved");
             let error = match moved {
                 Ok(Moved::Moved | Moved::Gone) => continue,
-                Ok(Moved::Taken) if self.is_twice(&path, &segment.place(&path)) => continue,
+                Ok(Moved::Taken) if self.is_twice(&path, &place) => continue,
                 Ok(Moved::Taken) => "another file lies there".to_owned(),
                 Err(error) => error.to_string(),
             };
             self.rolling.untidy = true;
             if !std::mem::replace(&mut self.rolling.warned, true) {
-                let to = segment.place(&path);
-                tracing::error!(path, to, error, "an artifact cannot be moved to its segment; it is tried again");
+                tracing::error!(path, to = place, error, "an artifact cannot be moved to its segment; it is tried again");
             }
         }
+        self.index.moving.clear();
     }
 
     /// Whether the same file lies in both places; the flat one is removed then.

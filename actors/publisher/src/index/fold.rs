@@ -46,6 +46,12 @@ impl Folded {
     }
 }
 
+/// The folders that an index holds as one entry each.
+pub(super) fn folded(state: &State) -> Folded {
+    let folders = state.entries().iter().filter(|entry| entry.mode == Mode::DIR);
+    Folded { prefixes: folders.map(|entry| entry.path(state).to_owned()).collect(), changed: false }
+}
+
 /// Lets folded folders follow their trees.
 pub(super) fn follow(state: &mut State, step: Move<'_>, trees: &dyn Trees) -> Result<Folded, WorkError> {
     let mut folded = Folded::default();
