@@ -19,6 +19,7 @@ pub fn run(commands: u64, history: u64) -> Result<f64, String> {
     let (cloud, sizes) = (dir.path().join("cloud"), [commands, history].map(|size| size.to_string()));
     let out = Command::new("python3").arg(&script).arg(cloud).args(sizes).output().map_err(|e| e.to_string())?;
     let (said, wrong) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    crate::site::done_with(dir);
     let rate = said.split_once(" cmd/s").and_then(|(before, _)| before.rsplit(' ').next()?.parse().ok());
     rate.ok_or_else(|| format!("the baseline failed: {}", wrong.lines().last().unwrap_or_default()))
 }

@@ -111,4 +111,5 @@ fn main() {
         }
     }
     println!("{table}");
+    site::remove_all();
 }

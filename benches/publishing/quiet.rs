@@ -1,5 +1,6 @@
 //! What the bridge costs: the remote's disk, a core while nothing happens, memory.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -26,6 +27,32 @@ fn size(folder: &Path) -> u64 {
     entries.map(|entry| if entry.path().is_dir() { size(&entry.path()) } else { entry.metadata().unwrap().len() }).sum()
 }
 
+/// What the objects of a command take up, by their type, and what git keeps beside them: where the disk goes.
+fn tell_apart(remote: &Path, commands: u64) {
+    let format = "--batch-check=%(objecttype) %(deltabase) %(objectsize:disk)";
+    let listed = git(remote, &["cat-file", "--batch-all-objects", format]);
+    let mut kinds: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for line in listed.lines() {
+        let mut words = line.split(' ');
+        let (kind, base, bytes) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+        let whole = base.bytes().all(|byte| byte == b'0');
+        let kind = format!("{kind}s {}", if whole { "stored whole" } else { "as deltas" });
+        let (count, sum) = kinds.entry(kind).or_default();
+        (*count, *sum) = (*count + 1, *sum + bytes.parse::<u64>().unwrap());
+    }
+    let each = |bytes: u64| bytes as f64 / commands as f64;
+    for (kind, (count, sum)) in &kinds {
+        eprintln!("    {kind}: {:.2} a command, {:.0} bytes", each(*count), each(*sum));
+    }
+    for folder in ["pack", "info"] {
+        for entry in fs::read_dir(remote.join("objects").join(folder)).unwrap().map(Result::unwrap) {
+            let (name, bytes) = (entry.file_name(), entry.metadata().unwrap().len());
+            let name = Path::new(&name).extension().unwrap_or(&name).to_owned();
+            eprintln!("    {folder}/*.{}: {:.0} bytes a command", name.display(), each(bytes));
+        }
+    }
+}
+
 /// What commands leave in the remote after a server's housekeeping.
 pub fn disk(sizes: &Sizes, table: &mut Table) {
     let site = Site::new(0);
@@ -38,6 +65,7 @@ pub fn disk(sizes: &Sizes, table: &mut Table) {
     let before = each(size(&objects));
     git(&site.remote, &["gc", "-q", "--prune=now"]);
     let after = each(size(&objects));
+    tell_apart(&site.remote, sizes.commands);
     table.add(Row {
         what: format!("disk for a command in the remote after git gc, {} small writes", sizes.commands),
         measured: format!("{after:.2} KiB"),

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,9 +20,15 @@ const SPARSE_FROM: u64 = 200_000;
 /// What `init` would have put there.
 const IGNORED: &str = "commands/\nwork/\n.bridge.lock\nmeta/journal/\n";
 
-/// A CLOUD and its remote; gone with it.
+/// Folders that are needed no more. What is removed costs what is made next: ext4 without a journal gives no inode
+/// out again for a minute, and looks at each one that it passes over.
+static DONE: Mutex<Vec<tempfile::TempDir>> = Mutex::new(Vec::new());
+
+/// A CLOUD and its remote.
 pub struct Site {
-    dir: tempfile::TempDir,
+    /// There until the site is dropped.
+    dir: Option<tempfile::TempDir>,
+    top: PathBuf,
     pub cloud: PathBuf,
     pub remote: PathBuf,
 }
@@ -116,11 +123,11 @@ impl Site {
         if history >= 10_000 {
             eprintln!("  made in {:.0} s", watch.elapsed().as_secs_f64());
         }
-        Self { dir, cloud, remote }
+        Self { dir: Some(dir), top, cloud, remote }
     }
 
     pub fn top(&self) -> &Path {
-        self.dir.path()
+        &self.top
     }
 
     /// Puts `count` signed small writes into `commands/`.
@@ -135,7 +142,7 @@ impl Site {
 
     /// Starts the release binary on it.
     pub fn start(&self) -> Bridge {
-        let log = self.dir.path().join("bridge.log");
+        let log = self.top.join("bridge.log");
         let out = File::create(&log).unwrap();
         let begin = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_ghost-bridge"))
@@ -179,6 +186,22 @@ impl Site {
             (self.published() == count).then_some(since)
         })
     }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.dir.take().into_iter().for_each(done_with);
+    }
+}
+
+/// A folder that is needed no more; it stays until everything is measured.
+pub fn done_with(dir: tempfile::TempDir) {
+    DONE.lock().unwrap().push(dir);
+}
+
+/// Removes the folders of all sites.
+pub fn remove_all() {
+    DONE.lock().unwrap().clear();
 }
 
 impl Bridge {

@@ -14,8 +14,8 @@ use crate::table::{Row, Table};
 const AIM: f64 = 1_000.0;
 /// How much of it is to be left where the metrics are asked for each second.
 const LEFT_WHEN_SCRAPED: f64 = 0.98;
-/// How often it is run with and without: the best of each counts, for other load only ever takes away.
-const SCRAPED_RUNS: usize = 3;
+/// How often each is run, on a site of its own or one after the other on one: the median counts.
+const RUNS: usize = 3;
 /// How many times the baseline that is to be.
 const TIMES_BASELINE: f64 = 80.0;
 
@@ -24,14 +24,26 @@ fn run(site: &Site, commands: u64) -> f64 {
     run_scraped(site, commands, None)
 }
 
+/// The median of some runs without history.
+fn without_history(commands: u64) -> f64 {
+    median((0..RUNS).map(|_| run(&Site::new(0), commands)))
+}
+
+fn median(rates: impl Iterator<Item = f64>) -> f64 {
+    let mut rates: Vec<f64> = rates.collect();
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
 /// The same while somebody asks for the metrics at each `pause`.
 fn run_scraped(site: &Site, commands: u64, pause: Option<Duration>) -> f64 {
-    site.submit("t", commands);
+    let before = site.published();
+    site.submit(&format!("t{before}n"), commands);
     let mut bridge = site.start();
     let ready = bridge.ready();
     let _scraper = pause.map(|pause| Scraper::start(bridge.address(), pause));
     let begin = bridge.begin + ready;
-    let took = site.all_pushed(&mut bridge, commands).saturating_duration_since(begin);
+    let took = site.all_pushed(&mut bridge, before + commands).saturating_duration_since(begin);
     eprintln!("  {commands} commands in {:.2} s, ready after {:.2} s", took.as_secs_f64(), ready.as_secs_f64());
     let watch = Instant::now();
     bridge.stop();
@@ -78,11 +90,12 @@ impl Drop for Scraper {
 
 /// With metrics that are asked for each second, beside the same without.
 pub fn scraped(sizes: &Sizes, table: &mut Table) {
-    let (mut without, mut with) = (0.0_f64, 0.0_f64);
-    for _ in 0..SCRAPED_RUNS {
-        without = without.max(run(&Site::new(0), sizes.commands));
-        with = with.max(run_scraped(&Site::new(0), sizes.commands, Some(Duration::from_secs(1))));
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        without.push(run(&Site::new(0), sizes.commands));
+        with.push(run_scraped(&Site::new(0), sizes.commands, Some(Duration::from_secs(1))));
     }
+    let (without, with) = (median(without.into_iter()), median(with.into_iter()));
     table.add(Row {
         what: "the same with metrics scraped each second".to_owned(),
         measured: format!("{with:.0}/s"),
@@ -95,7 +108,7 @@ pub fn scraped(sizes: &Sizes, table: &mut Table) {
 
 /// Without history, beside the baseline.
 pub fn plain(sizes: &Sizes, table: &mut Table) {
-    let rate = run(&Site::new(0), sizes.commands);
+    let rate = without_history(sizes.commands);
     table.throughput = Some(rate);
     let mut row = Row {
         what: format!("throughput, {} small writes waiting, pushed", sizes.commands),
@@ -122,12 +135,12 @@ pub fn with_history(sizes: &Sizes, table: &mut Table, history: u64) {
     let without = match table.throughput {
         Some(rate) => rate,
         None => {
-            let rate = run(&Site::new(0), sizes.commands);
+            let rate = without_history(sizes.commands);
             *table.throughput.insert(rate)
         }
     };
     let site = Site::new(history);
-    let rate = run(&site, sizes.commands);
+    let rate = median((0..RUNS).map(|_| run(&site, sizes.commands)));
     drop(site);
     let of_before = rate / without;
     table.add(Row {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 mod folders;
 
-pub use self::folders::{Moved, move_to_free};
+pub use self::folders::{Lookout, Moved, move_to_free};
 
 /// A temporary file's name starts so: hidden, and known as ours.
 pub(crate) const TEMPORARY_PREFIX: &str = ".ghost-bridge-";
@@ -90,15 +90,6 @@ impl Root {
             at = openat(&at, part, NOFOLLOW_FOLDER, Mode::empty())?;
         }
         Ok((at, name))
-    }
-
-    /// What the file system says of whatever stands at a path, a link not followed.
-    ///
-    /// # Errors
-    /// When there is nothing, or the file system does not answer.
-    pub fn stat(&self, path: &Path) -> std::io::Result<rustix::fs::Stat> {
-        let (parent, name) = self.parent(path, false)?;
-        Ok(statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// What stands at a path.

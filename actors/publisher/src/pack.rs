@@ -4,7 +4,6 @@
 //! differ by an insertion, so each is stored as the difference from the one before. Nothing here touches a disk.
 
 use std::collections::HashMap;
-use std::io::Write;
 
 use gix::ObjectId;
 use gix::objs::Kind;
@@ -16,6 +15,9 @@ const MAX_CHAIN: usize = 48;
 
 /// The largest run that one copy instruction can name.
 const MAX_COPY: usize = 0x00ff_ffff;
+
+/// Room that compressed bytes find at least, whatever came before.
+const DEFLATE_ROOM: usize = 512;
 
 /// The largest run that one insert instruction can hold.
 const MAX_INSERT: usize = 127;
@@ -51,13 +53,16 @@ pub struct Packer {
     /// The bodies of trees and commits, which may be read again before the pack is on disk.
     bodies: HashMap<ObjectId, Vec<u8>>,
     held: usize,
+    /// Made once: its memory is some 300 KiB.
+    deflate: flate2::Compress,
 }
 
 impl Default for Packer {
     fn default() -> Self {
         // The count of objects is put in at the end.
         let data = [b"PACK".as_slice(), &2u32.to_be_bytes(), &0u32.to_be_bytes()].concat();
-        Self { data, records: HashMap::new(), versions: HashMap::new(), bodies: HashMap::new(), held: 0 }
+        let deflate = flate2::Compress::new(flate2::Compression::fast(), true);
+        Self { data, records: HashMap::new(), versions: HashMap::new(), bodies: HashMap::new(), held: 0, deflate }
     }
 }
 
@@ -130,8 +135,17 @@ impl Packer {
         if let Some(back) = back {
             self.data.extend(offset_varint(back));
         }
-        let mut encoder = flate2::write::ZlibEncoder::new(&mut self.data, flate2::Compression::fast());
-        encoder.write_all(body).and_then(|()| encoder.finish().map(drop)).map_err(|e| WorkError::io("pack", e))
+        self.deflate.reset();
+        let mut done = 0;
+        loop {
+            self.data.reserve((body.len() - done) / 2 + DEFLATE_ROOM);
+            let rest = body.get(done..).unwrap_or_default();
+            let status = self.deflate.compress_vec(rest, &mut self.data, flate2::FlushCompress::Finish);
+            match status.map_err(|e| WorkError::object("new", e))? {
+                flate2::Status::StreamEnd => return Ok(()),
+                _ => done = usize::try_from(self.deflate.total_in()).unwrap_or(body.len()).min(body.len()),
+            }
+        }
     }
 
     /// The pack and its index.

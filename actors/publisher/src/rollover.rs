@@ -234,7 +234,12 @@ impl Core {
             };
             self.rolling.untidy = true;
             if !std::mem::replace(&mut self.rolling.warned, true) {
-                tracing::error!(path, to = place, error, "an artifact cannot be moved to its segment; it is tried again");
+                tracing::error!(
+                    path,
+                    to = place,
+                    error,
+                    "an artifact cannot be moved to its segment; it is tried again"
+                );
             }
         }
         self.index.moving.clear();

@@ -1,9 +1,9 @@
 //! Folders by handle: what lies directly in one, and files that move from one to another.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, mkdirat, openat, renameat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, mkdirat, openat, renameat, statat};
 use rustix::io::Errno;
 
 use super::{NOFOLLOW_FOLDER, Root};
@@ -55,6 +55,32 @@ impl Root {
             }
         }
         Ok(openat(&above, name, NOFOLLOW_FOLDER, Mode::empty())?)
+    }
+}
+
+/// Looks at one file after the other; the folder of the last one stays open, for whoever goes by the order of paths.
+pub struct Lookout<'a> {
+    root: &'a Root,
+    /// The folder, and its handle where it could be opened.
+    last: Option<(PathBuf, Option<OwnedFd>)>,
+}
+
+impl<'a> Lookout<'a> {
+    /// Files beneath `root`.
+    #[must_use]
+    pub fn new(root: &'a Root) -> Self {
+        Self { root, last: None }
+    }
+
+    /// What the file system says of whatever stands at a path, a link not followed; `None` where it says nothing.
+    pub fn stat(&mut self, path: &Path) -> Option<Stat> {
+        let (folder, name) = (path.parent()?, path.file_name()?);
+        if self.last.as_ref().is_none_or(|(last, _)| last != folder) {
+            let opened = self.root.parent(path, false).ok().map(|(opened, _)| opened);
+            self.last = Some((folder.to_owned(), opened));
+        }
+        let (_, opened) = self.last.as_ref()?;
+        statat(opened.as_ref()?, name, AtFlags::SYMLINK_NOFOLLOW).ok()
     }
 }
 

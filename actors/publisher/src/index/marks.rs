@@ -3,7 +3,7 @@
 //! An artifact is read once, to be committed, and its marks are noted before. One that moves to its segment keeps them,
 //! but for the instant of the move: where it looked as it did when it was read, it is not read again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +19,7 @@ use super::Keeper;
 use super::edit::Stats;
 use super::fold::Folded;
 use crate::core::Core;
-use crate::files::{Moved, move_to_free};
+use crate::files::{Lookout, Moved, move_to_free};
 use crate::merge::Change;
 use crate::objects::MAX_BLOB_BYTES;
 use crate::tree::{EXECUTABLE, FILE, Leaf};
@@ -67,13 +67,16 @@ impl Core {
     /// has no entry to be marked.
     pub(super) fn marked(&self, changes: &[Change], folded: &Folded) -> (Stats, BTreeSet<Vec<u8>>) {
         let (mut stats, mut unmarked) = (Stats::new(), BTreeSet::new());
+        // They come there once the branch has moved.
+        let coming: HashSet<String> = self.rolling.moves.iter().map(|step| step.segment.place(&step.path)).collect();
+        let is_coming = |path: &[u8]| std::str::from_utf8(path).is_ok_and(|path| coming.contains(path));
         let mut read = 0;
         let entries = changes.iter().filter(|change| !folded.covers(&change.path));
         for (path, leaf) in entries.filter_map(|change| Some((&change.path, change.new?))) {
             let known = self.index.stats.get(path).filter(|(id, _)| *id == leaf.id);
             let mark = match known {
                 Some((_, stat)) => Some(*stat),
-                None if read < MARKED_MAX => {
+                None if read < MARKED_MAX && !is_coming(path) => {
                     read += 1;
                     self.mark(path, leaf)
                 }
@@ -124,13 +127,14 @@ impl Core {
     /// given a size that no file of it has, as git does it.
     pub(super) fn smudge(&self, index: &mut gix::index::File) {
         let written = index.timestamp().unix_seconds();
+        let mut files = Lookout::new(&self.root);
         for (entry, path) in index.entries_mut_with_paths() {
             let racy = i64::from(entry.stat.mtime.secs) >= written && entry.stat.size != 0;
             if !racy || entry.mode == gix::index::entry::Mode::DIR {
                 continue;
             }
-            let found = self.root.stat(Path::new(OsStr::from_bytes(path)));
-            if !found.is_ok_and(|stat| marks(&stat) == entry.stat) {
+            let found = files.stat(Path::new(OsStr::from_bytes(path)));
+            if found.is_none_or(|stat| marks(&stat) != entry.stat) {
                 entry.stat.size = 0;
             }
         }
