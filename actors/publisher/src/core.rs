@@ -311,14 +311,14 @@ impl Core {
             }
             Err(error) => return Err(WorkError::io(self.root.path().join(path), error)),
         };
-        let id = self.store.blob(None, bytes)?;
+        let id = self.store.blob(path, bytes)?;
         self.index.read(path, id, &stat);
         self.tree.put(&safe, Leaf { mode: FILE, id }, &self.store)?;
         Ok(true)
     }
 
     fn put_log(&mut self) -> Result<(), WorkError> {
-        let id = self.store.blob(Some(LOG_PATH), self.log.clone())?;
+        let id = self.store.blob(LOG_PATH, self.log.clone())?;
         self.put(LOG_PATH, Some(Leaf { mode: FILE, id }))?;
         Ok(())
     }
@@ -339,7 +339,7 @@ impl Core {
         parent: Option<ObjectId>,
         now: DateTime<Utc>,
     ) -> Result<Option<ObjectId>, WorkError> {
-        let id = self.store.blob(Some(LOG_PATH), self.log.clone())?;
+        let id = self.store.blob(LOG_PATH, self.log.clone())?;
         self.put(to, Some(Leaf { mode: FILE, id }))?;
         self.put(LOG_PATH, None)?;
         let count = audit::lines(&self.log).count();

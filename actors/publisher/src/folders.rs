@@ -91,7 +91,7 @@ impl Core {
         let old = self.get(path)?;
         if old.is_none_or(|leaf| leaf.id != id) {
             let mode = old.map_or(FILE, |leaf| leaf.mode);
-            let id = self.store.blob(None, bytes)?;
+            let id = self.store.blob(path, bytes)?;
             *changed |= self.put(path, Some(Leaf { mode, id }))?;
         }
         Ok(true)

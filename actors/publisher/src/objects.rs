@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use gix::ObjectId;
 use gix::objs::Kind;
 
+use crate::core::LOG_PATH;
 use crate::error::WorkError;
 use crate::housekeeping::KEEP_NOTE;
 use crate::pack::Packer;
@@ -20,6 +21,20 @@ const FLUSH_BYTES: usize = 16 << 20;
 
 /// A blob that is larger is not read into memory.
 pub const MAX_BLOB_BYTES: u64 = 64 << 20;
+
+/// What all commits are akin as; no path begins with a slash.
+const COMMITS: &[u8] = b"//";
+
+/// What a file resembles: the log its own versions, an artifact the others of its kind, in the place of its id a star.
+fn kin(path: &str) -> String {
+    let (folder, name) = path.split_once('/').unwrap_or(("", path));
+    if path == LOG_PATH || name.contains('/') {
+        return path.to_owned();
+    }
+    let kind = ["integrity.json"].into_iter().find(|kind| name.ends_with(kind));
+    let kind = kind.or_else(|| name.rsplit_once('.').map(|(_, kind)| kind)).unwrap_or_default();
+    format!("{folder}/*.{kind}")
+}
 
 /// A repository's objects.
 pub struct Store {
@@ -59,12 +74,12 @@ impl Store {
         }
     }
 
-    /// Adds a blob; `path` names what it is a version of.
+    /// Adds a blob; `path` is where it belongs.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn blob(&mut self, path: Option<&str>, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
-        self.add(Kind::Blob, path.map(str::as_bytes), bytes)
+    pub fn blob(&mut self, path: &str, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
+        self.add(Kind::Blob, Some(kin(path).as_bytes()), bytes)
     }
 
     /// Adds a commit.
@@ -72,11 +87,11 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub fn commit(&mut self, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
-        self.add(Kind::Commit, None, bytes)
+        self.add(Kind::Commit, Some(COMMITS), bytes)
     }
 
-    fn add(&mut self, kind: Kind, path: Option<&[u8]>, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
-        let id = self.packer.add(kind, path, bytes)?;
+    fn add(&mut self, kind: Kind, kin: Option<&[u8]>, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
+        let id = self.packer.add(kind, kin, bytes)?;
         if self.packer.weight() > FLUSH_BYTES {
             self.flush()?;
         }

@@ -1,26 +1,34 @@
 //! The bytes of a pack and of its index, made in memory.
 //!
 //! A group of commits becomes one pack. Successive versions of one file or folder (the audit log, the flat folders)
-//! differ by an insertion, so each is stored as the difference from the one before. Nothing here touches a disk.
+//! differ by an insertion, and artifacts of one kind by a few words, so most objects are stored as the difference from
+//! one before. Nothing here touches a disk.
+//!
+//! Git follows no chain of more than 50 differences when it packs anew. What is stored whole at the end of each chain is
+//! most of what folders and logs take up; so each [`STEP`]th version builds on the [`STEP`]th before it, which leaves
+//! [`MAX_CHAIN`] times [`STEP`] versions to one that is whole, for three quarters more in differences.
+
+mod delta;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use gix::ObjectId;
 use gix::objs::Kind;
 
 use crate::error::WorkError;
 
-/// Versions that may build on one another before one is stored whole: the longest chain a reader must follow.
+/// The longest chain of versions, each built on another, that a reader must follow.
 const MAX_CHAIN: usize = 48;
 
-/// The largest run that one copy instruction can name.
-const MAX_COPY: usize = 0x00ff_ffff;
+/// Versions from one that many others are reached through to the next.
+const STEP: usize = 4;
+
+/// The largest object that is kept for others to build on.
+const MAX_BASE: usize = 4 << 20;
 
 /// Room that compressed bytes find at least, whatever came before.
 const DEFLATE_ROOM: usize = 512;
-
-/// The largest run that one insert instruction can hold.
-const MAX_INSERT: usize = 127;
 
 struct Record {
     id: ObjectId,
@@ -28,11 +36,40 @@ struct Record {
     offset: u64,
 }
 
-/// The latest version of a path in this pack.
+/// One object that others may build on.
+#[derive(Clone)]
 struct Version {
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     offset: u64,
     chain: usize,
+}
+
+/// The versions of one thing in this pack that the next one may build on.
+struct Line {
+    latest: Version,
+    /// The last one that was stored whole or builds on another mark.
+    mark: Version,
+    /// Versions since that.
+    since: usize,
+}
+
+impl Line {
+    /// What the next version builds on; `None`: it is to be stored whole.
+    fn base(&self) -> Option<&Version> {
+        if self.since + 1 < STEP {
+            return Some(&self.latest);
+        }
+        Some(&self.mark).filter(|mark| mark.chain + STEP <= MAX_CHAIN)
+    }
+
+    /// The next version was stored; `whole` if it builds on none.
+    fn add(&mut self, version: Version, whole: bool) {
+        self.since += 1;
+        if whole || self.since == STEP {
+            (self.mark, self.since) = (version.clone(), 0);
+        }
+        self.latest = version;
+    }
 }
 
 /// A finished pack.
@@ -49,7 +86,7 @@ pub struct Pack {
 pub struct Packer {
     data: Vec<u8>,
     records: HashMap<ObjectId, Record>,
-    versions: HashMap<Vec<u8>, Version>,
+    lines: HashMap<Vec<u8>, Line>,
     /// The bodies of trees and commits, which may be read again before the pack is on disk.
     bodies: HashMap<ObjectId, Vec<u8>>,
     held: usize,
@@ -62,7 +99,7 @@ impl Default for Packer {
         // The count of objects is put in at the end.
         let data = [b"PACK".as_slice(), &2u32.to_be_bytes(), &0u32.to_be_bytes()].concat();
         let deflate = flate2::Compress::new(flate2::Compression::fast(), true);
-        Self { data, records: HashMap::new(), versions: HashMap::new(), bodies: HashMap::new(), held: 0, deflate }
+        Self { data, records: HashMap::new(), lines: HashMap::new(), bodies: HashMap::new(), held: 0, deflate }
     }
 }
 
@@ -85,19 +122,20 @@ impl Packer {
         self.bodies.get(id).map(Vec::as_slice)
     }
 
-    /// Adds an object. `path` names what it is a version of, where earlier versions are likely to resemble it.
+    /// Adds an object. `kin` names what it is a version of, or what it is one of many alike of.
     ///
     /// # Errors
     /// When hashing or compressing fails, which they do not for bytes in memory.
-    pub fn add(&mut self, kind: Kind, path: Option<&[u8]>, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
+    pub fn add(&mut self, kind: Kind, kin: Option<&[u8]>, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
         let id =
             gix::objs::compute_hash(gix::hash::Kind::Sha1, kind, &bytes).map_err(|e| WorkError::object("new", e))?;
         if self.records.contains_key(&id) {
             return Ok(id);
         }
         let offset = self.data.len() as u64;
-        let base = path.and_then(|path| self.versions.get(path)).filter(|version| version.chain < MAX_CHAIN);
-        let delta = base.and_then(|base| delta(&base.bytes, &bytes).map(|delta| (base.offset, base.chain + 1, delta)));
+        let base = kin.and_then(|kin| self.lines.get(kin)).and_then(Line::base);
+        let delta =
+            base.and_then(|base| delta::delta(&base.bytes, &bytes).map(|delta| (base.offset, base.chain + 1, delta)));
         let chain = match delta {
             Some((base, chain, delta)) => {
                 self.write_entry(OFS_DELTA, Some(offset - base), &delta)?;
@@ -116,8 +154,15 @@ impl Packer {
             self.held += bytes.len();
             self.bodies.insert(id, bytes.clone());
         }
-        if let Some(path) = path {
-            self.versions.insert(path.to_vec(), Version { bytes, offset, chain });
+        if let Some(kin) = kin.filter(|_| bytes.len() <= MAX_BASE) {
+            let version = Version { bytes: Arc::new(bytes), offset, chain };
+            match self.lines.get_mut(kin) {
+                Some(line) => line.add(version, chain == 0),
+                None => {
+                    let line = Line { latest: version.clone(), mark: version, since: 0 };
+                    self.lines.insert(kin.to_vec(), line);
+                }
+            }
         }
         Ok(id)
     }
@@ -220,134 +265,10 @@ fn offset_varint(mut back: u64) -> Vec<u8> {
     bytes
 }
 
-fn size_varint(mut size: usize, out: &mut Vec<u8>) {
-    while size >= 0x80 {
-        out.push(0x80 | (size & 0x7f) as u8);
-        size >>= 7;
-    }
-    out.push(size as u8);
-}
-
-/// `new` as the head and tail of `old` around what lies between; nothing where that saves too little.
-fn delta(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
-    let head = common_head(old, new);
-    let room = old.len().min(new.len()) - head;
-    let tail = common_tail(old, new, room);
-    if (head + tail) * 2 < new.len() || old.is_empty() {
-        return None;
-    }
-    let mut out = Vec::new();
-    size_varint(old.len(), &mut out);
-    size_varint(new.len(), &mut out);
-    copy(0, head, &mut out);
-    for chunk in new.get(head..new.len() - tail)?.chunks(MAX_INSERT) {
-        out.push(chunk.len() as u8);
-        out.extend_from_slice(chunk);
-    }
-    copy(old.len() - tail, tail, &mut out);
-    Some(out)
-}
-
-/// Bytes that are compared at once.
-const STRIDE: usize = 4096;
-
-fn common_head(old: &[u8], new: &[u8]) -> usize {
-    let whole = old.chunks_exact(STRIDE).zip(new.chunks_exact(STRIDE)).take_while(|(a, b)| a == b).count() * STRIDE;
-    let rest = old.iter().zip(new).skip(whole).take_while(|(a, b)| a == b).count();
-    whole + rest
-}
-
-fn common_tail(old: &[u8], new: &[u8], room: usize) -> usize {
-    let pairs = old.rchunks_exact(STRIDE).zip(new.rchunks_exact(STRIDE)).take(room / STRIDE);
-    let whole = pairs.take_while(|(a, b)| a == b).count() * STRIDE;
-    let bytes = old.iter().rev().zip(new.iter().rev()).take(room).skip(whole);
-    whole + bytes.take_while(|(a, b)| a == b).count()
-}
-
-fn copy(mut from: usize, mut length: usize, out: &mut Vec<u8>) {
-    while length > 0 {
-        let run = length.min(MAX_COPY);
-        let at = out.len();
-        out.push(0x80);
-        let mut flags = 0x80u8;
-        for (bit, byte) in (from as u32).to_le_bytes().into_iter().enumerate() {
-            if byte != 0 {
-                flags |= 1 << bit;
-                out.push(byte);
-            }
-        }
-        for (bit, byte) in (run as u32).to_le_bytes().into_iter().take(3).enumerate() {
-            if byte != 0 {
-                flags |= 0x10 << bit;
-                out.push(byte);
-            }
-        }
-        if let Some(place) = out.get_mut(at) {
-            *place = flags;
-        }
-        from += run;
-        length -= run;
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods)]
 mod tests {
     use super::*;
-
-    fn varint(bytes: &mut &[u8]) -> usize {
-        let (mut value, mut shift) = (0, 0);
-        loop {
-            let byte = bytes[0];
-            *bytes = &bytes[1..];
-            value |= usize::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                return value;
-            }
-        }
-    }
-
-    fn apply(old: &[u8], mut delta: &[u8]) -> Vec<u8> {
-        assert_eq!(varint(&mut delta), old.len());
-        let size = varint(&mut delta);
-        let mut new = Vec::new();
-        while let Some((&op, mut rest)) = delta.split_first() {
-            let mut take = |flag: u8| {
-                if op & flag == 0 {
-                    return 0;
-                }
-                let byte = usize::from(rest[0]);
-                rest = &rest[1..];
-                byte
-            };
-            if op & 0x80 != 0 {
-                let from = take(1) | take(2) << 8 | take(4) << 16 | take(8) << 24;
-                let length = take(16) | take(32) << 8 | take(64) << 16;
-                new.extend_from_slice(&old[from..from + length]);
-                delta = rest;
-            } else {
-                new.extend_from_slice(&rest[..usize::from(op)]);
-                delta = &rest[usize::from(op)..];
-            }
-        }
-        assert_eq!(new.len(), size);
-        new
-    }
-
-    #[test]
-    fn a_delta_gives_the_new_version_back() {
-        let long: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
-        let mut middle = long.clone();
-        middle.splice(70_000..70_010, [7; 300]);
-        let appended = [long.as_slice(), b"and more"].concat();
-        for (old, new) in [(&long, &middle), (&long, &appended), (&appended, &long), (&long, &long)] {
-            assert_eq!(&apply(old, &delta(old, new).unwrap()), new);
-        }
-        assert!(delta(b"", b"x").is_none());
-        assert!(delta(b"abc", b"quite another text").is_none());
-        assert_eq!(apply(b"aaaa", &delta(b"aaaa", b"aaaaa").unwrap()), b"aaaaa", "head and tail must not overlap");
-    }
 
     #[test]
     fn offsets_are_spelt_as_git_spells_them() {
@@ -381,6 +302,12 @@ mod tests {
         let folder = dir.path().join(".git/objects/pack");
         std::fs::write(folder.join(format!("pack-{}.pack", pack.id)), &pack.data).unwrap();
         std::fs::write(folder.join(format!("pack-{}.idx", pack.id)), &pack.index).unwrap();
+        let listed = git(&["verify-pack", "-v", &format!(".git/objects/pack/pack-{}.idx", pack.id)]);
+        let listed = String::from_utf8(listed).unwrap();
+        let deepest = listed.lines().filter_map(|line| line.strip_prefix("chain length = ")?.split(':').next());
+        assert_eq!(deepest.map(|depth| depth.parse::<usize>().unwrap()).max().unwrap(), MAX_CHAIN);
+        let whole = listed.lines().find_map(|line| line.strip_prefix("non delta: ")?.split(' ').next());
+        assert!(whole.unwrap().parse::<usize>().unwrap() <= 8, "{listed}");
         for (id, length) in ids {
             assert_eq!(git(&["cat-file", "blob", &id.to_string()]), text[..length]);
         }

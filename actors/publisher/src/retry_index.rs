@@ -254,7 +254,7 @@ impl Core {
             }
         };
         if !nothing_new {
-            let id = self.store.blob(None, bytes)?;
+            let id = self.store.blob(RETRIES_PATH, bytes)?;
             self.put(RETRIES_PATH, Some(Leaf { mode: FILE, id }))?;
             let tip = self.seal(self.head, SUBJECT, now)?;
             self.publish(Some(tip), 1, now)?;
