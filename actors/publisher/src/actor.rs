@@ -337,7 +337,7 @@ impl Publisher {
         }
         let rounds = self.stop.is_none() && self.kind.is_some() && self.trouble.is_none() && self.route.is_some();
         if matches!(self.round, Round::Idle) && rounds {
-            due.push(self.remote.due(self.view.aim.is_some(), now));
+            due.push(self.remote.due(self.ahead(), now));
         }
         match &self.stop {
             Some(stop) if stop.over => return,

@@ -20,6 +20,20 @@ const OVERTAKEN_MAX: u32 = 60;
 /// The fewest commits that a push takes along where larger ones ran out of time.
 const PART_MIN: u64 = 16;
 
+/// The longest rest between two pushes while more is being committed.
+const REST_MAX: Duration = Duration::from_secs(1);
+
+/// What the next push would take along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// Nothing that could be pushed.
+    Nothing,
+    /// Commits that more are about to follow.
+    Growing,
+    /// Commits that nothing follows as far as is known.
+    Still,
+}
+
 /// The numbers that decide.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
@@ -75,6 +89,10 @@ pub struct Remote {
     astray: bool,
     not_before: Option<Instant>,
     last_contact: Option<Instant>,
+    /// When the last push began.
+    began_at: Option<Instant>,
+    /// When as much time has passed since the last push as it took.
+    rested_at: Option<Instant>,
     part: u64,
 }
 
@@ -91,6 +109,8 @@ impl Remote {
             astray: true,
             not_before: None,
             last_contact: None,
+            began_at: None,
+            rested_at: None,
             part: PART_MAX,
         }
     }
@@ -117,7 +137,7 @@ impl Remote {
 
     /// When the next step is due. `ahead` tells whether there is something that could be pushed.
     #[must_use]
-    pub fn due(&self, ahead: bool, now: Instant) -> Instant {
+    pub fn due(&self, ahead: Ahead, now: Instant) -> Instant {
         let fetch = self.fetch_due(now);
         let due = self.push_due(ahead, now).map_or(fetch, |push| fetch.min(push));
         self.not_before.map_or(due, |not_before| due.max(not_before))
@@ -125,7 +145,7 @@ impl Remote {
 
     /// What is to be done now, if anything.
     #[must_use]
-    pub fn step(&self, ahead: bool, now: Instant) -> Option<Step> {
+    pub fn step(&self, ahead: Ahead, now: Instant) -> Option<Step> {
         if self.not_before.is_some_and(|not_before| now < not_before) {
             return None;
         }
@@ -142,14 +162,23 @@ impl Remote {
     }
 
     /// Where something is wrong, a fetch is the gentler way to find out whether it still is: a push follows it.
-    fn push_due(&self, ahead: bool, now: Instant) -> Option<Instant> {
-        let may = ahead && !self.astray && self.trouble.is_none();
-        may.then(|| self.pace.ready_at().unwrap_or(now))
+    fn push_due(&self, ahead: Ahead, now: Instant) -> Option<Instant> {
+        if ahead == Ahead::Nothing || self.astray || self.trouble.is_some() {
+            return None;
+        }
+        let ready = self.pace.ready_at().unwrap_or(now);
+        // What a push costs, here and there, is mostly the same for one commit and for hundreds.
+        let rested = self.rested_at.filter(|_| ahead == Ahead::Growing);
+        Some(rested.map_or(ready, |rested| rested.max(ready)))
     }
 
     /// Whether a push may start now; if so it is counted.
     pub fn take_push(&mut self, now: Instant) -> bool {
-        self.pace.take(now)
+        let may = self.pace.take(now);
+        if may {
+            self.began_at = Some(now);
+        }
+        may
     }
 
     /// A fetch was answered: it is known where the remote is.
@@ -176,6 +205,7 @@ impl Remote {
     pub fn pushed(&mut self, now: Instant) -> Option<Trouble> {
         self.overtaken = 0;
         self.astray = false;
+        self.rested_at = self.began_at.map(|began| now + now.saturating_duration_since(began).min(REST_MAX));
         self.part = self.part.saturating_mul(2).min(PART_MAX);
         self.succeeded(now)
     }
@@ -279,15 +309,36 @@ mod tests {
     fn the_first_step_is_a_look_and_then_a_push_goes_without_one() {
         let now = Instant::now();
         let mut remote = remote(0);
-        assert_eq!(remote.step(true, now), Some(Step::Fetch));
+        assert_eq!(remote.step(Ahead::Still, now), Some(Step::Fetch));
         remote.fetched();
         remote.succeeded(now);
-        assert_eq!(remote.step(false, now), None);
-        assert_eq!(remote.step(true, now), Some(Step::Push));
+        assert_eq!(remote.step(Ahead::Nothing, now), None);
+        assert_eq!(remote.step(Ahead::Still, now), Some(Step::Push));
         let later = now + Duration::from_secs(4);
         remote.pushed(later);
-        assert_eq!(remote.due(false, later), later + Duration::from_secs(5), "a push tells as much as a fetch");
-        assert_eq!(remote.step(false, later + Duration::from_secs(5)), Some(Step::Fetch));
+        assert_eq!(
+            remote.due(Ahead::Nothing, later),
+            later + Duration::from_secs(5),
+            "a push tells as much as a fetch"
+        );
+        assert_eq!(remote.step(Ahead::Nothing, later + Duration::from_secs(5)), Some(Step::Fetch));
+    }
+
+    #[test]
+    fn while_more_is_committed_a_push_is_followed_by_as_long_a_rest() {
+        let now = Instant::now();
+        let mut remote = known(0, now);
+        assert!(remote.take_push(now));
+        let done = now + Duration::from_millis(130);
+        remote.pushed(done);
+        assert_eq!(remote.step(Ahead::Still, done), Some(Step::Push), "what nothing follows goes at once");
+        let rested = done + Duration::from_millis(130);
+        assert_eq!((remote.step(Ahead::Growing, done), remote.due(Ahead::Growing, done)), (None, rested));
+        assert_eq!(remote.step(Ahead::Growing, rested), Some(Step::Push));
+        assert!(remote.take_push(rested));
+        let late = rested + Duration::from_secs(50);
+        remote.pushed(late);
+        assert_eq!(remote.due(Ahead::Growing, late), late + REST_MAX);
     }
 
     #[test]
@@ -296,15 +347,15 @@ mod tests {
         let mut remote = known(0, now);
         for n in 1..6 {
             assert!(!remote.failed("away", now), "{n}");
-            assert!(remote.due(true, now) <= now + Duration::from_secs(1 << (n - 1)));
+            assert!(remote.due(Ahead::Still, now) <= now + Duration::from_secs(1 << (n - 1)));
         }
         assert!(remote.trouble().is_none());
         assert!(remote.failed("away", now));
         assert!(!remote.failed("away", now), "said once");
-        assert_eq!(remote.due(true, now), now + Duration::from_secs(60));
+        assert_eq!(remote.due(Ahead::Still, now), now + Duration::from_secs(60));
         assert_eq!(remote.pushed(now), Some(Trouble::Unreachable("away".into())));
-        assert_eq!(remote.due(true, now), now);
-        assert_eq!(remote.due(false, now), now + Duration::from_secs(5));
+        assert_eq!(remote.due(Ahead::Still, now), now);
+        assert_eq!(remote.due(Ahead::Nothing, now), now + Duration::from_secs(5));
     }
 
     #[test]
@@ -313,12 +364,12 @@ mod tests {
         let mut remote = known(1, now);
         assert!(remote.take_push(now));
         remote.pushed(now);
-        assert_eq!(remote.step(true, now), None);
-        assert_eq!(remote.due(true, now), now + Duration::from_secs(5));
-        assert_eq!(remote.step(true, now + Duration::from_secs(5)), Some(Step::Fetch));
-        assert_eq!(remote.step(true, now + Duration::from_secs(60)), Some(Step::Push));
+        assert_eq!(remote.step(Ahead::Still, now), None);
+        assert_eq!(remote.due(Ahead::Still, now), now + Duration::from_secs(5));
+        assert_eq!(remote.step(Ahead::Still, now + Duration::from_secs(5)), Some(Step::Fetch));
+        assert_eq!(remote.step(Ahead::Still, now + Duration::from_secs(60)), Some(Step::Push));
         remote.set_pace(1);
-        assert_eq!(remote.step(true, now + Duration::from_secs(4)), None, "what was taken stays taken");
+        assert_eq!(remote.step(Ahead::Still, now + Duration::from_secs(4)), None, "what was taken stays taken");
     }
 
     #[test]
@@ -327,8 +378,8 @@ mod tests {
         let mut remote = known(6, now);
         let mut refused = 0;
         while remote.trouble().is_none() {
-            now = remote.due(true, now);
-            if remote.step(true, now) == Some(Step::Fetch) {
+            now = remote.due(Ahead::Still, now);
+            if remote.step(Ahead::Still, now) == Some(Step::Fetch) {
                 remote.fetched();
             }
             if remote.take_push(now) {
@@ -350,17 +401,17 @@ mod tests {
             assert!(remote.take_push(now), "one that was refused is not counted");
             assert!(!remote.overtaken("fetch first", now), "{n}");
             let wait = if n <= QUICK_RETRIES { Duration::ZERO } else { CONTENTION_CAP };
-            assert!(remote.due(true, now) <= now + wait);
-            assert_eq!(remote.step(true, now + wait), Some(Step::Fetch));
+            assert!(remote.due(Ahead::Still, now) <= now + wait);
+            assert_eq!(remote.step(Ahead::Still, now + wait), Some(Step::Fetch));
             remote.fetched();
         }
         assert_eq!((remote.failures, remote.trouble()), (0, None));
         assert!(remote.overtaken("fetch first", now));
         assert!(!remote.overtaken("fetch first", now), "said once");
-        assert!(remote.due(true, now) <= now + CONTENTION_CAP, "and tried on at the same pace");
+        assert!(remote.due(Ahead::Still, now) <= now + CONTENTION_CAP, "and tried on at the same pace");
         assert!(remote.pushed(now).is_some());
         assert!(!remote.overtaken("fetch first", now));
-        assert_eq!(remote.due(true, now), now);
+        assert_eq!(remote.due(Ahead::Still, now), now);
     }
 
     #[test]
@@ -381,7 +432,7 @@ mod tests {
         let mut remote = known(0, now);
         assert!(remote.blocked("rewritten".into(), now));
         assert!(!remote.blocked("rewritten".into(), now));
-        assert_eq!(remote.due(true, now), now + Duration::from_secs(60));
+        assert_eq!(remote.due(Ahead::Still, now), now + Duration::from_secs(60));
         assert!(remote.succeeded(now).is_some());
     }
 }

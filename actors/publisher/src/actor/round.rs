@@ -14,7 +14,7 @@ use crate::git::GitError;
 use crate::housekeeping::{self, Clutter};
 use crate::integrate::Integrated;
 use crate::network::{self, Aim, Fetched, Pushed};
-use crate::remote::Step;
+use crate::remote::{Ahead, Step};
 use crate::status::Push;
 
 /// The shortest time between two consolidations of packs.
@@ -68,7 +68,7 @@ impl Publisher {
             self.remote.hurry();
         }
         let hurried = self.stop.as_ref().map(|_| Step::Fetch);
-        match (self.remote.step(aim.is_some(), now).or(hurried), aim) {
+        match (self.remote.step(self.ahead(), now).or(hurried), aim) {
             (Some(Step::Push), Some(aim)) => {
                 if self.remote.take_push(now) {
                     self.push(aim, ctx);
@@ -76,6 +76,15 @@ impl Publisher {
             }
             (Some(_), _) => self.fetch(ctx),
             (None, _) => {}
+        }
+    }
+
+    /// What the next push would take along.
+    pub(super) fn ahead(&self) -> Ahead {
+        match self.view.aim {
+            None => Ahead::Nothing,
+            Some(_) if self.working || !self.queue.is_empty() => Ahead::Growing,
+            Some(_) => Ahead::Still,
         }
     }
 
