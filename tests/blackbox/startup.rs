@@ -236,3 +236,26 @@ fn a_target_around_or_inside_the_repository_is_78() {
         faults.expect(root.to_str().unwrap(), cloud.bridge(&["run", "--config"]).arg(&path), 78, &["SIDE"]);
     }
 }
+
+#[test]
+fn a_repository_that_cannot_be_written_is_78() {
+    // Permissions do not stop a test that runs as root; a mount does.
+    let apart = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-r", "-m", "sh", "-c", script]);
+        command
+    };
+    if !apart("true").status().is_ok_and(|status| status.success()) {
+        eprintln!("left out: `unshare -r -m` does not work here, so that nothing can be mounted read-only");
+        assert!(std::env::var_os("CI").is_none(), "CI has to have it");
+        return;
+    }
+    let cloud = Cloud::new();
+    let bridge = cloud.bridge(&["run"]);
+    let mut command = apart("mount --bind .git .git && mount -o remount,bind,ro .git && exec \"$0\" run");
+    command.arg(bridge.get_program()).current_dir(cloud.root());
+    command.envs(bridge.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let before = snapshot(cloud.root(), &[]);
+    assert_eq!(refusal(&mut command, 78, &[".git", "cannot be written", "permission"]), None);
+    assert_eq!(snapshot(cloud.root(), &[]), before, "nothing was created");
+}

@@ -75,7 +75,8 @@ pub struct Core {
     pub(crate) descends: bool,
     /// Whether the remote was seen to lack the branch, whatever it had before.
     pub(crate) absent: bool,
-    pub(crate) checkout_pending: bool,
+    /// What the branch was put on and the work tree does not have yet: from which commit to which.
+    pub(crate) owed: Option<(Option<ObjectId>, ObjectId)>,
     /// What `summaries/` and `context/` held when they were last looked at.
     pub(crate) seen: BTreeMap<String, (u64, i128, u64)>,
     pub(crate) retries: RetryIndex,

@@ -51,6 +51,14 @@ pub enum OpenError {
         /// The oldest version that will do.
         floor: String,
     },
+    /// One of git's own folders cannot be written.
+    #[error("{} cannot be written ({cause}): give the bridge's user read and write permission there", .folder.display())]
+    Unwritable {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        cause: String,
+    },
     /// The repository was opened, but something in it could not be read.
     #[error("the repository in {} cannot be read ({cause}): look at it with `git fsck`", .cloud.display())]
     Unreadable {

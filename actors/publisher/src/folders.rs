@@ -27,7 +27,7 @@ impl Core {
         self.sync_head()?;
         self.put_back(now)?;
         // Until the work tree has what upstream brought, a missing file does not mean a deleted one.
-        if self.checkout_pending || self.recovery.is_some() {
+        if self.owed.is_some() || self.recovery.is_some() {
             return Ok(false);
         }
         match self.scan_all(now) {

@@ -85,6 +85,7 @@ impl Core {
     fn take_in(&mut self, upstream: ObjectId, now: DateTime<Utc>) -> Result<bool, Refusal> {
         let mut base = refs::read(self.store.repo(), BASE)?;
         if base == Some(upstream) {
+            self.check_out_owed()?;
             return self.contain(upstream, now);
         }
         let lines = self.lines(base, upstream);
@@ -113,7 +114,6 @@ impl Core {
             (None, Some(head)) => self.is_ancestor(upstream, head)?,
             (None, None) => false,
         };
-        self.checkout_pending = true;
         if !contained {
             let own = match lines {
                 Some(lines) => lines.own(),
@@ -122,10 +122,10 @@ impl Core {
             self.put_on_top(own, upstream, false, now)?;
             supervision::crash_point!("remote.rebased");
         }
-        self.check_out(base, upstream)?;
+        self.owed = Some((base, upstream));
+        self.check_out_owed()?;
         supervision::crash_point!("remote.checked_out");
         refs::set(self.store.repo(), BASE, upstream, &self.signature(now))?;
-        self.checkout_pending = false;
         Ok(true)
     }
 
@@ -140,7 +140,6 @@ impl Core {
         let (branch, short) = (self.branch_name().to_owned(), upstream.to_hex_with_len(10));
         tracing::error!(branch, "amended or reset here behind {short}, which was pushed: put on top of it again");
         let common = self.merge_base(head, upstream)?;
-        self.checkout_pending = true;
         // What is here is the later word on every path; what was published stays all the same.
         let own = self.own_commits(upstream)?;
         self.put_on_top(own, upstream, true, now).map_err(|refusal| match refusal {
@@ -150,10 +149,19 @@ impl Core {
             )),
             Refusal::Work(error) => Refusal::Work(error),
         })?;
-        self.check_out(common, upstream)?;
-        self.checkout_pending = false;
+        self.owed = Some((common, upstream));
+        self.check_out_owed()?;
         self.foreign = false;
         Ok(true)
+    }
+
+    /// Checks out what the branch was put on, if that is not done yet.
+    fn check_out_owed(&mut self) -> Result<(), WorkError> {
+        if let Some((from, to)) = self.owed {
+            self.check_out(from, to)?;
+            self.owed = None;
+        }
+        Ok(())
     }
 
     fn rewritten(&self, known: ObjectId, upstream: ObjectId) -> String {

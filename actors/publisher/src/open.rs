@@ -1,12 +1,14 @@
 //! Opening the repository: what must hold before anything is published.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
+use rustix::fs::{Access, access};
 
 use crate::ahead::Ahead;
 use crate::commit::Signer;
@@ -38,6 +40,7 @@ const PACK_SLOTS: u16 = 8192;
 pub fn open_check(config: &PublisherConfig) -> Result<(), OpenError> {
     check_version(&Git::new(&existing(&config.cloud)?, config.git_time_limit, Arc::default()))?;
     let repo = open_repository(&config.cloud)?;
+    writable(&repo)?;
     // A rebase that stands still is given up at the start, once the instance lock is held.
     match half_done::rebase(&repo) {
         Ok(Some(_)) => Ok(()),
@@ -45,12 +48,21 @@ pub fn open_check(config: &PublisherConfig) -> Result<(), OpenError> {
     }
 }
 
+/// Whether git's folders can be written: for what is executed must be published, too.
+fn writable(repo: &gix::Repository) -> Result<(), OpenError> {
+    for folder in [repo.git_dir(), repo.common_dir(), repo.objects.store_ref().path()] {
+        access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|e| OpenError::Unwritable { folder: folder.to_owned(), cause: io::Error::from(e).to_string() })?;
+    }
+    Ok(())
+}
+
 /// A child cannot be started in a folder that is not there.
 fn existing(cloud: &Path) -> Result<PathBuf, OpenError> {
     cloud.canonicalize().map_err(|e| OpenError::NotARepository { cloud: cloud.to_owned(), cause: e.to_string() })
 }
 
-fn open_repository(cloud: &Path) -> Result<gix::Repository, OpenError> {
+pub(crate) fn open_repository(cloud: &Path) -> Result<gix::Repository, OpenError> {
     let cloud = existing(cloud)?;
     let options = gix::open::Options::default().object_store_slots(gix::odb::store::init::Slots::Given(PACK_SLOTS));
     let mut repo = match gix::open_opts(&cloud, options) {
@@ -124,7 +136,7 @@ impl Core {
             base: None,
             descends: true,
             absent: false,
-            checkout_pending: false,
+            owed: None,
             seen: BTreeMap::new(),
             retries: RetryIndex::default(),
             rolling: Rolling::default(),

@@ -28,7 +28,7 @@ impl Core {
     pub fn tidy(&mut self, now: DateTime<Utc>) -> Result<bool, WorkError> {
         self.sync_head()?;
         self.put_back(now)?;
-        if self.checkout_pending || self.recovery.is_some() {
+        if self.owed.is_some() || self.recovery.is_some() {
             return Ok(false);
         }
         match self.tidy_all(now) {

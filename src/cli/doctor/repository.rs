@@ -88,13 +88,18 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 
 fn branch(report: &mut Report, layout: &Layout) {
     let ask = |args: &[&str]| git::ask(layout.cloud(), args);
+    let is_there = |name: &str| {
+        let path = ask(&["rev-parse", "--git-path", name]);
+        path.is_ok_and(|path| layout.cloud().join(path).symlink_metadata().is_ok())
+    };
     match ask(&["symbolic-ref", "--quiet", "--short", "HEAD"]) {
         Ok(branch) => report.ok("branch", format!("{branch} is checked out")),
+        // By a rebase, which the bridge's start gives up: told of below.
+        Err(_) if ["rebase-merge/head-name", "rebase-apply/head-name"].iter().any(|name| is_there(name)) => {}
         Err(_) => report.fail("branch", "HEAD is detached", "check out the branch to be published: git switch BRANCH"),
     }
     for (name, what) in HALF_DONE {
-        let path = ask(&["rev-parse", "--git-path", name]);
-        if path.is_ok_and(|path| layout.cloud().join(path).symlink_metadata().is_ok()) {
+        if is_there(name) {
             report.warn(
                 "branch",
                 format!(".git has {name}: {what}"),
