@@ -88,6 +88,9 @@ pub fn run(setup: Setup, inherited: Inherited, announce: impl FnOnce()) -> Resul
     announce();
     let ledger = Arc::new(Ledger::default());
     let (journal, left) = Journal::open(&setup.cloud).map_err(|error| Failure::config(error.to_string()))?;
+    if let Err(error) = publisher::restore_log(&setup.publisher()) {
+        tracing::warn!(%error, "the audit log on disk is taken as it is: it cannot be compared with the published one");
+    }
     let recovery = archiver::recover(&setup.archiver(), &setup.keyring, &ledger).map_err(unrecovered)?;
     tracing::info!(
         filed = ledger.len(),

@@ -170,20 +170,26 @@ impl Site {
         fs::read_dir(self.cloud.join("commands")).unwrap().count()
     }
 
-    /// Waits until `commands/` is empty and the remote has all `count` commands; the moment when the last came.
-    pub fn all_pushed(&self, bridge: &mut Bridge, count: u64) -> Instant {
-        let (mut seen, mut since, mut judged) = (String::new(), Instant::now(), String::new());
-        wait("all to be pushed", LOOK, || {
-            let remote = tip(&self.remote);
-            if remote != seen {
-                (seen, since) = (remote, Instant::now());
+    /// Waits until `commands/` is empty and the remote has all `count` commands; the moments when the last of them was
+    /// committed, and when it came.
+    pub fn all_pushed(&self, bridge: &mut Bridge, count: u64) -> [Instant; 2] {
+        let look = |git_dir: &Path, seen: &mut (String, Instant)| {
+            let at = tip(git_dir);
+            if at != seen.0 {
+                *seen = (at, Instant::now());
             }
+        };
+        let (mut here, mut there, mut judged) =
+            ((String::new(), Instant::now()), (String::new(), Instant::now()), String::new());
+        wait("all to be pushed", LOOK, || {
+            look(&self.cloud.join(".git"), &mut here);
+            look(&self.remote, &mut there);
             bridge.check();
-            if seen == judged || seen != tip(&self.cloud.join(".git")) || self.waiting() > 0 {
+            if there.0 == judged || there.0 != here.0 || self.waiting() > 0 {
                 return None;
             }
-            judged.clone_from(&seen);
-            (self.published() == count).then_some(since)
+            judged.clone_from(&there.0);
+            (self.published() == count).then_some([here.1, there.1])
         })
     }
 }

@@ -43,12 +43,16 @@ fn run_scraped(site: &Site, commands: u64, pause: Option<Duration>) -> f64 {
     let ready = bridge.ready();
     let _scraper = pause.map(|pause| Scraper::start(bridge.address(), pause));
     let begin = bridge.begin + ready;
-    let took = site.all_pushed(&mut bridge, before + commands).saturating_duration_since(begin);
-    eprintln!("  {commands} commands in {:.2} s, ready after {:.2} s", took.as_secs_f64(), ready.as_secs_f64());
+    let [committed, pushed] =
+        site.all_pushed(&mut bridge, before + commands).map(|at| at.saturating_duration_since(begin).as_secs_f64());
+    let ready = ready.as_secs_f64();
+    eprintln!(
+        "  {commands} commands: committed in {committed:.2} s, pushed in {pushed:.2} s, ready after {ready:.2} s"
+    );
     let watch = Instant::now();
     bridge.stop();
     eprintln!("  stopped in {:.2} s", watch.elapsed().as_secs_f64());
-    commands as f64 / took.as_secs_f64()
+    commands as f64 / pushed
 }
 
 /// Asks for the metrics until it is dropped.

@@ -13,6 +13,7 @@ use crate::audit::{self, DeadLetters, Link};
 use crate::config::GROUP_MAX;
 use crate::core::{Core, LOG_PATH};
 use crate::error::WorkError;
+use crate::files::Root;
 use crate::objects::MAX_BLOB_BYTES;
 use crate::pending::Pending;
 use crate::roll::Day;
@@ -58,7 +59,7 @@ impl Core {
     /// The segments that the branch does not have, oldest first.
     fn uncommitted_segments(&mut self) -> Result<Vec<String>, WorkError> {
         let mut found = Vec::new();
-        for path in self.rolled_logs()? {
+        for path in rolled_logs(&self.root)? {
             if self.get(&path)?.is_none() {
                 found.push(path);
             }
@@ -70,17 +71,6 @@ impl Core {
         let letters = self.root.names("dead_letter", MAX_LISTED);
         let letters = letters.map_err(|e| WorkError::io(self.root.path().join("dead_letter"), e))?;
         Ok(DeadLetters::new(letters.into_iter().map(|name| format!("dead_letter/{name}"))))
-    }
-
-    /// The segments on disk that the log was moved to, oldest first.
-    pub(crate) fn rolled_logs(&self) -> Result<Vec<String>, WorkError> {
-        let listed = self.root.list("logs", MAX_LISTED);
-        let listed = listed.map_err(|e| WorkError::io(self.root.path().join("logs"), e))?.unwrap_or_default();
-        let rolled = |path: &String| {
-            let name = path.rsplit('/').next().unwrap_or_default();
-            name.starts_with("bridge-") && name.ends_with(".log")
-        };
-        Ok(listed.into_iter().map(|file| file.path).filter(rolled).collect())
     }
 
     /// Makes the next commits for what the log on disk tells of; `afresh` compares it anew first.
@@ -225,4 +215,16 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// The segments on disk that the log was moved to, oldest first.
+pub(crate) fn rolled_logs(root: &Root) -> Result<Vec<String>, WorkError> {
+    let listed = root.list("logs", MAX_LISTED).map_err(|e| WorkError::io(root.path().join("logs"), e))?;
+    Ok(listed.unwrap_or_default().into_iter().map(|file| file.path).filter(|path| is_rolled_log(path)).collect())
+}
+
+/// Whether a path is that of a log that has rolled.
+pub(crate) fn is_rolled_log(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.starts_with("bridge-") && name.ends_with(".log")
 }

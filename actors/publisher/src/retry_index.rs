@@ -18,6 +18,7 @@ use crate::error::WorkError;
 use crate::files::{Found, Root};
 use crate::objects::MAX_BLOB_BYTES;
 use crate::pending::Pending;
+use crate::recovery::rolled_logs;
 use crate::retries::{MAX_INDEX_BYTES, RETRIES_PATH, Retries, bad_name, one_line};
 use crate::tree::{FILE, Leaf};
 
@@ -169,7 +170,7 @@ impl Core {
     /// Entries whose command was settled go. The log is read from its end, as far back as it can tell of them.
     fn settle_from_log(&mut self) -> Result<(), WorkError> {
         let Some(oldest) = self.retries.retries.oldest() else { return Ok(()) };
-        let mut logs = self.rolled_logs()?;
+        let mut logs = rolled_logs(&self.root)?;
         logs.push(LOG_PATH.to_owned());
         let mut read = 0;
         while let Some(path) = logs.pop().filter(|_| read < LOOK_BACK_BYTES && self.retries_pending() > 0) {
