@@ -18,8 +18,8 @@ pub struct Row {
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<Row>,
-    /// Commands a second without history.
-    pub throughput: Option<f64>,
+    /// The bridge's, without history.
+    pub throughput: Option<crate::throughput::Rates>,
     /// The baseline's.
     pub baseline: Option<f64>,
 }

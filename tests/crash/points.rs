@@ -17,6 +17,9 @@ const MOST_HITS: usize = 200;
 const FIRST_DEATHS: [(&str, usize); 4] =
     [("apply.placed", 4), ("apply.let_go", 3), ("journal.durable", 2), ("apply.undo", 3)];
 
+/// More packs than are left alone.
+const PACKS: usize = 60;
+
 /// Fewer places than this are marked only if somebody took some away.
 const FEWEST_PLACES: usize = 30;
 /// How many kills there are at least, for each name that is marked.
@@ -50,6 +53,8 @@ enum Way {
     Remote,
     /// By a command that is tried again.
     Retried,
+    /// In a repository with more packs than are left alone.
+    Cluttered,
     /// In the life after this death.
     After((&'static str, usize)),
 }
@@ -59,6 +64,7 @@ fn ways(name: &str) -> Vec<Way> {
     match name.split('.').next().unwrap() {
         "remote" => vec![Way::Remote],
         "retries" => vec![Way::Retried],
+        "housekeeping" => vec![Way::Cluttered],
         "recovery" => after().collect(),
         "journal" => [Way::Plain].into_iter().chain(after()).collect(),
         _ => vec![Way::Plain],
@@ -72,6 +78,7 @@ fn sweep(name: &str, way: Way, turns: &Turns) -> usize {
         let what = format!("{name} at passing {hit} ({way:?})");
         let (scene, killed) = match way {
             Way::Retried => retried(name, hit, &what),
+            Way::Cluttered => cluttered(name, hit, &what),
             Way::Plain => {
                 let scene = Scene::local();
                 let killed = scene.lives_out(&scene.mortal(&at(name, hit)), &what);
@@ -95,6 +102,34 @@ fn sweep(name: &str, way: Way, turns: &Turns) -> usize {
         }
     }
     panic!("{name} is passed more than {MOST_HITS} times ({way:?})")
+}
+
+/// Nothing is done before the packs are fewer.
+fn cluttered(name: &str, hit: usize, what: &str) -> (Scene, bool) {
+    let scene = Scene::local();
+    let cloud = &scene.cloud;
+    let folder = cloud.path(".git/objects/pack");
+    for number in 0..PACKS {
+        cloud.write("pack", format!("{number}\n"));
+        let id = cloud.git(&["hash-object", "-w", "pack"]);
+        cloud.write("pack", &id);
+        let script = format!("git pack-objects -q {:?} < pack", folder.join("pack"));
+        let packed = std::process::Command::new("sh").args(["-c", &script]).current_dir(cloud.root()).status();
+        assert!(packed.unwrap().success(), "{what}");
+    }
+    fs::remove_file(cloud.path("pack")).unwrap();
+    let bridge = scene.mortal(&at(name, hit));
+    let packs = || {
+        fs::read_dir(&folder)
+            .unwrap()
+            .flatten()
+            .filter(|it| it.path().extension().is_some_and(|it| it == "pack"))
+            .count()
+    };
+    assert!(poll(PATIENCE, || bridge.end().is_some() || packs() < PACKS), "{what}: neither dead nor tidy");
+    let killed = scene.lives_out(&bridge, what);
+    drop(bridge);
+    (scene, killed)
 }
 
 /// The target's folder is away until the bridge has noted a failed try.

@@ -37,6 +37,8 @@ pub struct Publisher {
     status: Arc<PublisherStatus>,
     lifeline: Lifeline,
     cancel: Arc<AtomicBool>,
+    /// Ends the consolidation of packs, which nobody waits for.
+    tidy_cancel: Arc<AtomicBool>,
     first: bool,
     core: Option<Box<Core>>,
     /// The children's runner, the remote and the branch.
@@ -74,6 +76,7 @@ impl Publisher {
             status,
             lifeline,
             cancel: Arc::default(),
+            tidy_cancel: Arc::default(),
             first: true,
             core: None,
             route: None,

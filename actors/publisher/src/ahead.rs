@@ -11,8 +11,8 @@ use gix::ObjectId;
 /// Commits between two marks, at least, but for the last two. It bounds the memory: a million commits are 4,000 marks.
 pub const STEP: u64 = 256;
 
-/// Commits that one push takes along at most.
-pub const PART_MAX: u64 = 4096;
+/// Commits that one push takes along at most: some 40 MiB of small writes.
+pub const PART_MAX: u64 = 16_384;
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {

@@ -115,6 +115,13 @@ impl Git {
         Self { cloud: cloud.to_owned(), limit, cancel, own_ssh: false }
     }
 
+    /// The same, called off by `cancel` instead.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: Arc<AtomicBool>) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
     /// Leaves the ssh command alone: the repository's configuration names one.
     #[must_use]
     pub fn with_own_ssh(mut self, own_ssh: bool) -> Self {

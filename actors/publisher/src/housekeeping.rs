@@ -1,15 +1,15 @@
-//! What a repository gathers over months: packs, loose objects, lines in reflogs. Each has
-//! its bound, and none is tidied by surprise: git's own automatic housekeeping is off in every child of the bridge's.
+//! What a repository gathers over months: packs, loose objects, lines in reflogs. Each has its bound, and none is tidied
+//! by surprise: git's own automatic housekeeping is off in every child of the bridge's.
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gix::lock::acquire::Fail;
 
 use crate::core::Core;
 use crate::error::WorkError;
-use crate::git::{Git, GitError, failure};
+use crate::packs;
 
 /// Packs after which a quiet moment is used to consolidate them.
 pub const PACKS_MAX: usize = 50;
@@ -19,9 +19,6 @@ pub const PACKS_URGENT: usize = 500;
 
 /// Loose objects (as estimated) after which a quiet moment is used to pack them. People's commits make them.
 pub const LOOSE_MAX: usize = 1024;
-
-/// A pack of this size is left as it is: so the work of one consolidation is bounded, whatever lies in the repository.
-const PACK_SETTLED_BYTES: u64 = 256 << 20;
 
 /// A reflog that has grown to this is trimmed.
 const REFLOG_MAX_BYTES: u64 = 1 << 20;
@@ -59,45 +56,8 @@ impl Clutter {
 #[must_use]
 pub fn clutter(objects: &Path) -> Clutter {
     const FOLDERS: usize = 256;
-    let settled = |path: &Path| path.metadata().is_ok_and(|meta| meta.len() >= PACK_SETTLED_BYTES);
-    let packs = names(&objects.join("pack"));
-    let packs = packs.filter(|path| path.extension().is_some_and(|it| it == "pack") && !settled(path)).count();
-    Clutter { packs, loose: names(&objects.join("17")).count() * FOLDERS }
-}
-
-fn names(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
-}
-
-/// Consolidates packs, so that their number stays small, and packs loose objects. Packs that are large already are left,
-/// objects that nothing names are kept.
-///
-/// # Errors
-/// When git does not come to its end; nothing is lost then.
-pub fn consolidate(git: &Git, objects: &Path) -> Result<(), GitError> {
-    let settled = names(&objects.join("pack"))
-        .filter(|path| path.extension().is_some_and(|it| it == "pack"))
-        .filter(|path| path.metadata().is_ok_and(|meta| meta.len() >= PACK_SETTLED_BYTES));
-    let settled: Vec<String> =
-        settled.filter_map(|path| Some(format!("--keep-pack={}", path.file_name()?.to_str()?))).collect();
-    let with = |how: &[&'static str]| {
-        let args: Vec<String> = how.iter().map(|arg| (*arg).to_owned()).chain(settled.iter().cloned()).collect();
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        git.run(&args, None).map(|output| (output, failure))
-    };
-    // Before 2.33 git knows no geometric repacking and says so by a usage error.
-    const USAGE: i32 = 129;
-    let geometric = ["repack", "-d", "-l", "-q", "--geometric=2"];
-    let (output, failure) = with(&geometric)?;
-    match output.status.code() {
-        Some(0) => Ok(()),
-        Some(USAGE) => {
-            let whole = ["repack", "-A", "-d", "-l", "-q"];
-            let (output, failure) = with(&whole)?;
-            if output.status.success() { Ok(()) } else { Err(failure(&whole, &output)) }
-        }
-        _ => Err(failure(&geometric, &output)),
-    }
+    let packs = packs::unsettled(&objects.join("pack")).len();
+    Clutter { packs, loose: packs::names(&objects.join("17")).count() * FOLDERS }
 }
 
 /// A reflog without the bridge's older lines, and each line beginning where the one before it ends; `None` where that

@@ -62,7 +62,8 @@ fn ref_locks(refs: &Path) -> Vec<PathBuf> {
     locks
 }
 
-/// Removes packs in the making and the notes that were to keep them: our own at once, for only one bridge runs; git's when nobody wrote to them for long.
+/// Removes packs in the making, packs that went by half, and the notes that were to keep them: our own at once, for only
+/// one bridge runs; git's when nobody wrote to them for long.
 pub(crate) fn remove_unfinished_packs(folder: &Path, now: SystemTime) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -73,7 +74,10 @@ pub(crate) fn remove_unfinished_packs(folder: &Path, now: SystemTime) {
         };
         let noted = || fs::read_to_string(entry.path()).is_ok_and(|note| note == KEEP_NOTE);
         let ours = name.starts_with("tmp_bridge_") || (name.ends_with(".keep") && noted());
-        let theirs = ["tmp_pack_", "tmp_idx_", "tmp_rev_", ".tmp-"].iter().any(|start| name.starts_with(start));
+        let tried = ["tmp_pack_", "tmp_idx_", "tmp_rev_", ".tmp-"].iter().any(|start| name.starts_with(start));
+        // Nobody looks into a pack without its index: it was put in place first, or is what is left of one that went.
+        let part = [".pack", ".rev", ".bitmap"].iter().any(|end| name.ends_with(end));
+        let theirs = tried || (part && !entry.path().with_extension("idx").exists());
         if ours || (theirs && idle()) {
             match fs::remove_file(entry.path()) {
                 Ok(()) => tracing::info!(%name, "removed a pack that a crash left unfinished"),
@@ -120,18 +124,20 @@ mod tests {
         let pack = dir.path().join("pack");
         fs::create_dir(&pack).unwrap();
         let put = |name: &str, text: &str| fs::write(pack.join(name), text).unwrap();
-        for name in ["tmp_bridge_pack-1.pack", "tmp_pack_old", ".tmp-1-pack-2.idx", "tmp_pack_young", "pack-1.pack"] {
+        let packs = ["pack-1.pack", "pack-3.pack", "pack-3.idx", "pack-4.pack"];
+        let tried = ["tmp_bridge_pack-1.pack", "tmp_pack_old", ".tmp-1-pack-2.idx", "tmp_pack_young"];
+        for name in packs.into_iter().chain(tried) {
             put(name, "x");
         }
         put("pack-1.keep", KEEP_NOTE);
         put("pack-2.keep", "a person's");
-        for name in ["tmp_pack_old", ".tmp-1-pack-2.idx", "pack-1.pack"] {
+        for name in ["tmp_pack_old", ".tmp-1-pack-2.idx", "pack-1.pack", "pack-3.pack"] {
             let file = fs::File::options().write(true).open(pack.join(name)).unwrap();
             file.set_modified(SystemTime::now() - 2 * PACK_GRACE).unwrap();
         }
         remove_unfinished_packs(&pack, SystemTime::now());
         let mut left: Vec<_> = fs::read_dir(&pack).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["pack-1.pack", "pack-2.keep", "tmp_pack_young"]);
+        assert_eq!(left, ["pack-2.keep", "pack-3.idx", "pack-3.pack", "pack-4.pack", "tmp_pack_young"]);
     }
 }

@@ -38,6 +38,7 @@ pub mod objects;
 mod open;
 pub mod pace;
 pub mod pack;
+pub mod packs;
 pub mod pending;
 mod recovery;
 pub mod refs;

@@ -21,7 +21,7 @@ const OVERTAKEN_MAX: u32 = 60;
 const PART_MIN: u64 = 16;
 
 /// The longest rest between two pushes while more is being committed.
-const REST_MAX: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(5);
 
 /// What the next push would take along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

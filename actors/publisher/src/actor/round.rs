@@ -2,6 +2,7 @@
 //! have, it is fetch, take in, push. One child at a time, beside whatever is done on the repository: what is committed
 //! while a push runs goes along with the next one.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::Context;
@@ -11,9 +12,10 @@ use super::Publisher;
 use crate::ahead::Part;
 use crate::error::WorkError;
 use crate::git::GitError;
-use crate::housekeeping::{self, Clutter};
+use crate::housekeeping::Clutter;
 use crate::integrate::Integrated;
 use crate::network::{self, Aim, Fetched, Pushed};
+use crate::packs;
 use crate::remote::{Ahead, Step};
 use crate::status::Push;
 
@@ -179,11 +181,14 @@ impl Publisher {
         self.tidy_at = Some(now + TIDY_PAUSE);
         self.view.clutter = Clutter::default();
         self.round = Round::Child;
-        let work = move |(): &mut ()| housekeeping::consolidate(&git, &objects);
+        let git = git.with_cancel(Arc::clone(&self.tidy_cancel));
+        let work = move |(): &mut ()| packs::consolidate(&git, &objects);
         effect(self, ctx, (), work, |actor, ctx, outcome| {
             actor.round = Round::Idle;
             match outcome {
                 Ok(((), Ok(()))) => {}
+                // A stop does not wait for it.
+                Ok(((), Err(_))) if actor.stop.is_some() => {}
                 Ok(((), Err(error))) => tracing::warn!(%error, "packs are consolidated later"),
                 Err(panicked) => return actor.broken(&panicked, ctx),
             }

@@ -79,7 +79,10 @@ impl Handler<Stop> for Publisher {
         match &mut self.stop {
             Some(stopping) if !stopping.over => stopping.replies.push(reply),
             Some(_) => {}
-            None => self.stop = Some(Stopping { replies: vec![reply], deadline, pushed: false, over: false }),
+            None => {
+                self.tidy_cancel.store(true, Ordering::Relaxed);
+                self.stop = Some(Stopping { replies: vec![reply], deadline, pushed: false, over: false });
+            }
         }
         self.pump(ctx);
         let nothing_known = Stopped { unpushed: self.view.unpushed, uncommitted: self.queue.len() as u64 };

@@ -7,6 +7,11 @@ use crate::world::{World, git, run, try_git, until, write};
 #[test]
 fn packs_and_peoples_loose_objects_are_consolidated_in_a_quiet_moment() {
     let mut world = World::seeded();
+    // What a person wants to stay as it is.
+    git(&world.cloud, &["repack", "-adq"]);
+    let packs = std::fs::read_dir(world.cloud.join(".git/objects/pack")).unwrap().flatten();
+    let theirs = packs.map(|it| it.path()).find(|path| path.extension().is_some_and(|it| it == "pack")).unwrap();
+    std::fs::write(theirs.with_extension("keep"), "theirs\n").unwrap();
     run(world.config(), |bridge| async move {
         until("a first look", || bridge.status.is_ready()).await;
         let objects = world.cloud.join(".git/objects");
@@ -32,7 +37,8 @@ fn packs_and_peoples_loose_objects_are_consolidated_in_a_quiet_moment() {
         .await;
         let kept = std::fs::read_dir(objects.join("pack")).unwrap().flatten();
         let kept = kept.filter(|entry| entry.path().extension().is_some_and(|it| it == "keep")).count();
-        assert_eq!(kept, 0, "every pack is named by the branch");
+        assert_eq!(kept, 1, "every pack is named by the branch");
+        assert!(theirs.exists());
         world.assert_sound();
     });
 }

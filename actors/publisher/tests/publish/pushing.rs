@@ -131,7 +131,7 @@ fn import(cloud: &Path, commits: u32) {
 #[test]
 fn much_that_gathered_is_pushed_in_parts() {
     let mut world = World::with_remote();
-    import(&world.cloud, 10_000);
+    import(&world.cloud, 40_000);
     let contacts = counted(&world);
     run(without_looks(&world), |bridge| async move {
         let filed = world.file("a");

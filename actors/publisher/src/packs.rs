@@ -1,0 +1,169 @@
+//! Many small packs made one, and loose objects packed, without a walk through history.
+//!
+//! `git repack` finds out by a walk what a pack's objects are called, which takes the longer the more there is in the
+//! branch: a quarter of a minute after a million commands. Here the names of the objects in the small packs are read from
+//! their indexes, and `git pack-objects` is told to put just these into one pack; it copies them, differences as they are.
+//! Only once the new pack is durable the old ones go.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+use gix::odb::pack::index::File as Index;
+
+use crate::error::WorkError;
+use crate::git::Git;
+use crate::objects::sync_folder;
+
+/// A pack of this size is left as it is: so the work of one consolidation is bounded, whatever lies in the repository.
+const SETTLED_BYTES: u64 = 256 << 20;
+
+/// Loose objects that are packed at a time.
+const LOOSE_AT_A_TIME: usize = 100_000;
+
+/// Git does not look for new differences, which is most of what packing costs.
+const OPTIONS: [&str; 6] = ["-c", "pack.packSizeLimit=0", "-c", "pack.writeBitmaps=false", "-c", "pack.threads=1"];
+
+/// What stands beside a pack and says that it is not like others: somebody wants it to stay, it is what a partial clone
+/// was promised, it is a heap of what nothing names.
+const MARKS: [&str; 3] = ["keep", "promisor", "mtimes"];
+
+/// What belongs to a pack. The index goes first: without it nobody looks into the pack.
+const PARTS: [&str; 4] = ["idx", "pack", "rev", "bitmap"];
+
+/// A pack that may be put together with others.
+#[derive(Debug)]
+struct Small {
+    /// Its path without an extension.
+    stem: PathBuf,
+    objects: u64,
+}
+
+/// The packs in the folder `objects/pack` that are not settled.
+#[must_use]
+pub fn unsettled(pack_folder: &Path) -> Vec<PathBuf> {
+    let packs = names(pack_folder).filter(|path| path.extension().is_some_and(|it| it == "pack"));
+    packs.filter(|path| path.metadata().is_ok_and(|meta| meta.len() < SETTLED_BYTES)).collect()
+}
+
+pub(crate) fn names(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Makes few packs of many, and packs loose objects. Packs that are large or marked are left, and so is a pack with at
+/// least twice the objects of all smaller ones together, so that an object is not copied again and again.
+///
+/// # Errors
+/// When git does not come to its end, or the disk refuses; nothing is lost then.
+pub fn consolidate(git: &Git, objects: &Path) -> Result<(), WorkError> {
+    let folder = objects.join("pack");
+    let few = geometric(small(&folder));
+    // An index over several packs names each of them.
+    if few.len() > 1 && !folder.join("multi-pack-index").exists() {
+        let mut wanted = HashSet::new();
+        for pack in &few {
+            let path = pack.stem.with_extension("idx");
+            let index = Index::at(&path, gix::hash::Kind::Sha1).map_err(|e| WorkError::object(path.display(), e))?;
+            wanted.extend(index.iter().map(|entry| entry.oid));
+        }
+        let made = pack(git, &folder, wanted)?;
+        supervision::crash_point!("housekeeping.consolidated");
+        for old in few.iter().filter(|old| !made.contains(&old.stem)) {
+            remove(&old.stem)?;
+        }
+    }
+    let loose = loose(objects);
+    if !loose.is_empty() {
+        pack(git, &folder, loose)?;
+        git.check(&["prune-packed", "-q"], None)?;
+    }
+    Ok(())
+}
+
+fn small(folder: &Path) -> Vec<Small> {
+    let alike = |stem: &PathBuf| MARKS.iter().all(|mark| !stem.with_extension(mark).exists());
+    let stems = unsettled(folder).into_iter().map(|path| path.with_extension("")).filter(alike);
+    stems.filter_map(|stem| Some(Small { objects: count(&stem.with_extension("idx"))?, stem })).collect()
+}
+
+/// Objects in a pack: an index's last fan-out entry (gitformat-pack(5)). `None` where there is no such index.
+fn count(index: &Path) -> Option<u64> {
+    Index::at(index, gix::hash::Kind::Sha1).ok().map(|index| u64::from(index.num_objects()))
+}
+
+/// The smallest packs, up to the first with at least twice the objects of all before it.
+fn geometric(mut packs: Vec<Small>) -> Vec<Small> {
+    packs.sort_by_key(|pack| pack.objects);
+    let (mut sum, mut end) = (0, 0);
+    for (at, pack) in packs.iter().enumerate() {
+        if at > 0 && pack.objects < sum * 2 {
+            end = at + 1;
+        }
+        sum += pack.objects;
+    }
+    packs.truncate(end);
+    packs
+}
+
+/// Puts these objects into a pack and makes it durable; gives the paths of what was made, without their extensions.
+fn pack(git: &Git, folder: &Path, objects: HashSet<ObjectId>) -> Result<HashSet<PathBuf>, WorkError> {
+    let mut objects: Vec<ObjectId> = objects.into_iter().collect();
+    objects.sort_unstable();
+    let list = objects.iter().map(|id| format!("{id}\n")).collect::<String>().into_bytes();
+    let base = folder.join("pack");
+    let Some(base) = base.to_str() else { return Err(WorkError::object(base.display(), "its name is no UTF-8")) };
+    let args = ["pack-objects", "-q", "--delta-base-offset", "--window=0", base];
+    let output = git.run_with(&OPTIONS, &args, Some(list))?;
+    if !output.status.success() {
+        return Err(crate::git::failure(&args, &output).into());
+    }
+    sync_folder(folder)?;
+    let made = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(made.split_whitespace().map(|id| folder.join(format!("pack-{id}"))).collect())
+}
+
+fn remove(stem: &Path) -> Result<(), WorkError> {
+    for part in PARTS {
+        let path = stem.with_extension(part);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(WorkError::io(path, error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Loose objects, at most [`LOOSE_AT_A_TIME`].
+fn loose(objects: &Path) -> HashSet<ObjectId> {
+    let folders = names(objects).filter_map(|path| {
+        let name = path.file_name()?.to_str()?.to_owned();
+        (name.len() == 2).then_some((name, path))
+    });
+    let ids = folders.flat_map(|(start, path)| {
+        names(&path).filter_map(move |path| {
+            let id = format!("{start}{}", path.file_name()?.to_str()?);
+            ObjectId::from_hex(id.as_bytes()).ok()
+        })
+    });
+    ids.take(LOOSE_AT_A_TIME).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_packs_are_put_together_and_large_ones_left() {
+        let of = |counts: &[u64]| {
+            let packs = counts.iter().map(|objects| Small { stem: PathBuf::new(), objects: *objects }).collect();
+            geometric(packs).iter().map(|pack| pack.objects).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[]), [0; 0]);
+        assert_eq!(of(&[7]), [0; 0], "one is none too many");
+        assert_eq!(of(&[1, 2, 6, 18]), [0; 0], "each is large beside those before it");
+        assert_eq!(of(&[10, 10, 10, 1000]), [10, 10, 10]);
+        assert_eq!(of(&[1000, 10, 10, 10, 61]), [10, 10, 10], "in whatever order they lie there");
+        assert_eq!(of(&[1, 2, 6, 10]), [1, 2, 6, 10], "the last is not large beside the others");
+    }
+}
