@@ -16,10 +16,12 @@ use crate::audit::{self, Link};
 use crate::commit::{self, Signer};
 use crate::config::PublisherConfig;
 use crate::error::WorkError;
-use crate::files::Root;
+use crate::files::{Root, Stamp};
 use crate::git::Git;
 use crate::index::Keeper;
+use crate::network::RemoteKind;
 use crate::objects::{MAX_BLOB_BYTES, Store};
+use crate::open::open_repository;
 use crate::pending::Pending;
 use crate::recovery::Recovery;
 use crate::refs;
@@ -78,7 +80,7 @@ pub struct Core {
     /// What the branch was put on and the work tree does not have yet: from which commit to which.
     pub(crate) owed: Option<(Option<ObjectId>, ObjectId)>,
     /// What `summaries/` and `context/` held when they were last looked at.
-    pub(crate) seen: BTreeMap<String, (u64, i128, u64)>,
+    pub(crate) seen: BTreeMap<String, Stamp>,
     pub(crate) retries: RetryIndex,
     pub(crate) rolling: Rolling,
     pub(crate) index: Keeper,
@@ -88,6 +90,8 @@ pub struct Core {
     pub(crate) foreign: bool,
     /// Whether the branch lacks what was pushed.
     pub(crate) behind: bool,
+    /// What the configuration said of the remote, and what its file looked like then.
+    pub(crate) remote: Option<(Stamp, Option<RemoteKind>)>,
 }
 
 impl Core {
@@ -145,6 +149,16 @@ impl Core {
         self.head = head;
         self.loaded = true;
         Ok(())
+    }
+
+    /// In quiet moments: lets go of what was mapped into memory to be read, if that is much.
+    pub(crate) fn let_go(&mut self) {
+        if self.store.has_read_much() {
+            match open_repository(&self.config.cloud) {
+                Ok(repo) => self.store.opened_anew(repo),
+                Err(error) => tracing::debug!(%error, "the repository is opened anew later"),
+            }
+        }
     }
 
     pub(crate) fn tree_of(&self, commit: ObjectId) -> Result<ObjectId, WorkError> {

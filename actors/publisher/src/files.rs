@@ -49,7 +49,7 @@ pub struct Listed {
     /// Its path beneath CLOUD.
     pub path: String,
     /// Its size, its time of change in nanoseconds, and its number: the same three mean the same content.
-    pub stamp: (u64, i128, u64),
+    pub stamp: Stamp,
 }
 
 /// The top folder.
@@ -288,8 +288,11 @@ impl Root {
     }
 }
 
+/// By what a file is known to be unchanged: its size in bytes, when it was changed in nanoseconds, its inode.
+pub type Stamp = (u64, i128, u64);
+
 #[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
-fn stamp(stat: &rustix::fs::Stat) -> (u64, i128, u64) {
+pub(crate) fn stamp(stat: &rustix::fs::Stat) -> Stamp {
     (
         stat.st_size as u64,
         i128::from(stat.st_mtime as i64) * 1_000_000_000 + stat.st_mtime_nsec as i128,

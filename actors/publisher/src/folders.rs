@@ -9,6 +9,7 @@ use gix::objs::Kind;
 use crate::core::Core;
 use crate::error::WorkError;
 use crate::files::Found;
+use crate::files::Stamp;
 use crate::objects::MAX_BLOB_BYTES;
 use crate::tree::{FILE, Leaf};
 
@@ -57,7 +58,7 @@ impl Core {
         Ok(made)
     }
 
-    fn scan_folder(&mut self, folder: &str, seen: &mut BTreeMap<String, (u64, i128, u64)>) -> Result<bool, WorkError> {
+    fn scan_folder(&mut self, folder: &str, seen: &mut BTreeMap<String, Stamp>) -> Result<bool, WorkError> {
         let io = |e| WorkError::io(self.root.path().join(folder), e);
         let Some(listed) = self.root.list(folder, MAX_FILES).map_err(io)? else { return Ok(false) };
         let complete = listed.len() < MAX_FILES;

@@ -13,6 +13,7 @@ use gix::ObjectId;
 use crate::ahead::Part;
 use crate::core::Core;
 use crate::error::WorkError;
+use crate::files::stamp;
 use crate::git::{Git, GitError, failure};
 use crate::refs::UPSTREAM;
 
@@ -129,11 +130,27 @@ fn rejection(stdout: &[u8]) -> Option<String> {
 }
 
 impl Core {
-    /// What the configuration says of the remote, read afresh; `None` where it is not configured.
+    /// What the repository's configuration says of the remote, asked again when its file has changed; `None` where the
+    /// remote is not configured.
     ///
     /// # Errors
     /// When git does not run.
-    pub fn remote_kind(&self) -> Result<Option<RemoteKind>, WorkError> {
+    pub fn remote_kind(&mut self) -> Result<Option<RemoteKind>, WorkError> {
+        let config = self.store.repo().common_dir().join("config");
+        let stamp = rustix::fs::stat(&config)
+            .map(|stat| stamp(&stat))
+            .map_err(|e| WorkError::io(&config, std::io::Error::from(e)))?;
+        match self.remote {
+            Some((at, kind)) if at == stamp => Ok(kind),
+            _ => {
+                let kind = self.ask_remote_kind()?;
+                self.remote = Some((stamp, kind));
+                Ok(kind)
+            }
+        }
+    }
+
+    fn ask_remote_kind(&self) -> Result<Option<RemoteKind>, WorkError> {
         let output = self.git.run(&["remote", "get-url", "--push", "--", &self.config.remote], None)?;
         if !output.status.success() {
             return Ok(None);

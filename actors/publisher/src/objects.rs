@@ -3,6 +3,7 @@
 //! Reading goes through gix. Writing collects a pack in memory; [`Store::flush`] makes it durable, and only then may a
 //! reference name what is in it. Nothing here moves a reference.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,9 @@ const FLUSH_BYTES: usize = 16 << 20;
 
 /// A blob that is larger is not read into memory.
 pub const MAX_BLOB_BYTES: u64 = 64 << 20;
+
+/// Bytes of objects that are more than is read in some minutes of ordinary work.
+const MUCH_READ: usize = 1 << 20;
 
 /// What all commits are akin as; no path begins with a slash.
 const COMMITS: &[u8] = b"//";
@@ -43,6 +47,8 @@ pub struct Store {
     packer: Packer,
     /// Notes that keep the packs that no reference names yet.
     kept: Vec<PathBuf>,
+    /// Bytes of objects that were read from the repository since it was opened.
+    read: Cell<usize>,
 }
 
 impl Store {
@@ -50,13 +56,25 @@ impl Store {
     #[must_use]
     pub fn new(repo: gix::Repository) -> Self {
         let folder = repo.objects.store_ref().path().join("pack");
-        Self { repo, folder, packer: Packer::default(), kept: Vec::new() }
+        Self { repo, folder, packer: Packer::default(), kept: Vec::new(), read: Cell::new(0) }
     }
 
     /// The repository.
     #[must_use]
     pub fn repo(&self) -> &gix::Repository {
         &self.repo
+    }
+
+    /// Whether so much was read that the packs' pages in memory are worth letting go.
+    #[must_use]
+    pub fn has_read_much(&self) -> bool {
+        self.read.get() >= MUCH_READ
+    }
+
+    /// Goes on with the same repository, opened anew: the library lets go of no pack that it has mapped.
+    pub fn opened_anew(&mut self, repo: gix::Repository) {
+        self.repo = repo;
+        self.read.set(0);
     }
 
     /// Forgets what was added and not yet written.
@@ -107,6 +125,7 @@ impl Store {
             return Ok(body.to_vec());
         }
         let mut object = self.repo.find_object(id).map_err(|e| WorkError::object(id, e))?;
+        self.read.set(self.read.get() + object.data.len());
         if object.kind != kind {
             return Err(WorkError::object(id, format!("is a {}, not a {kind}", object.kind)));
         }

@@ -144,6 +144,7 @@ impl Core {
             keep: None,
             foreign: true,
             behind: false,
+            remote: None,
         };
         core.load(head)?;
         let left = refs::read(core.store.repo(), refs::INDEXED)?;

@@ -131,6 +131,7 @@ impl Task {
 fn scan(core: &mut Core, now: DateTime<Utc>) -> Result<Option<RemoteKind>, WorkError> {
     core.tidy(now)?;
     core.scan(now)?;
+    core.let_go();
     core.remote_kind()
 }
 
