@@ -36,6 +36,9 @@ pub(crate) const LOG_PATH: &str = "logs/bridge.log";
 /// How many recovered lines are remembered at least, to know them again when their message comes late.
 const REMEMBERED: usize = 100_000;
 
+/// Bytes of objects after which the packs that they were read from are let go: they are mapped whole.
+const MUCH_IN_WORK: usize = 8 << 20;
+
 /// How often a batch is put on a branch that somebody else keeps moving, before that counts as trouble.
 const MOVED_TRIES: usize = 5;
 
@@ -151,9 +154,9 @@ impl Core {
         Ok(())
     }
 
-    /// In quiet moments: lets go of what was mapped into memory to be read, if that is much.
-    pub(crate) fn let_go(&mut self) {
-        if self.store.has_read_much() {
+    /// Lets go of what was mapped into memory to be read, if that is much.
+    pub(crate) fn let_go(&mut self, much: usize) {
+        if self.store.bytes_read() >= much {
             match open_repository(&self.config.cloud) {
                 Ok(repo) => self.store.opened_anew(repo),
                 Err(error) => tracing::debug!(%error, "the repository is opened anew later"),
@@ -196,6 +199,7 @@ impl Core {
     }
 
     fn commit_batch(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
+        self.let_go(MUCH_IN_WORK);
         self.sync_head()?;
         self.put_back(now)?;
         if self.recovery.is_some() {

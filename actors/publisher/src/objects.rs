@@ -23,9 +23,6 @@ const FLUSH_BYTES: usize = 16 << 20;
 /// A blob that is larger is not read into memory.
 pub const MAX_BLOB_BYTES: u64 = 64 << 20;
 
-/// Bytes of objects that are more than is read in some minutes of ordinary work.
-const MUCH_READ: usize = 1 << 20;
-
 /// What all commits are akin as; no path begins with a slash.
 const COMMITS: &[u8] = b"//";
 
@@ -65,10 +62,10 @@ impl Store {
         &self.repo
     }
 
-    /// Whether so much was read that the packs' pages in memory are worth letting go.
+    /// Bytes of objects that were read from the repository since it was opened.
     #[must_use]
-    pub fn has_read_much(&self) -> bool {
-        self.read.get() >= MUCH_READ
+    pub fn bytes_read(&self) -> usize {
+        self.read.get()
     }
 
     /// Goes on with the same repository, opened anew: the library lets go of no pack that it has mapped.

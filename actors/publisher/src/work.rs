@@ -128,10 +128,13 @@ impl Task {
     }
 }
 
+/// Bytes of objects that are more than is read in some minutes of rest.
+const MUCH_AT_REST: usize = 1 << 20;
+
 fn scan(core: &mut Core, now: DateTime<Utc>) -> Result<Option<RemoteKind>, WorkError> {
     core.tidy(now)?;
     core.scan(now)?;
-    core.let_go();
+    core.let_go(MUCH_AT_REST);
     core.remote_kind()
 }
 
