@@ -17,7 +17,10 @@ use crate::git::Git;
 use crate::objects::sync_folder;
 
 /// A pack of this size is left as it is: so the work of one consolidation is bounded, whatever lies in the repository.
-const SETTLED_BYTES: u64 = 256 << 20;
+const SETTLED_BYTES: u64 = 128 << 20;
+
+/// Objects of small packs that are put together at a time, but for two that are larger: their ids are held in memory.
+const OBJECTS_AT_A_TIME: u64 = 500_000;
 
 /// Loose objects that are packed at a time.
 const LOOSE_AT_A_TIME: usize = 100_000;
@@ -61,13 +64,11 @@ pub fn consolidate(git: &Git, objects: &Path) -> Result<(), WorkError> {
     let few = geometric(small(&folder));
     // An index over several packs names each of them.
     if few.len() > 1 && !folder.join("multi-pack-index").exists() {
-        let mut wanted = HashSet::new();
+        let mut list = Vec::new();
         for pack in &few {
-            let path = pack.stem.with_extension("idx");
-            let index = Index::at(&path, gix::hash::Kind::Sha1).map_err(|e| WorkError::object(path.display(), e))?;
-            wanted.extend(index.iter().map(|entry| entry.oid));
+            add_ids(&pack.stem.with_extension("idx"), &mut list)?;
         }
-        let made = pack(git, &folder, wanted)?;
+        let made = pack(git, &folder, list)?;
         supervision::crash_point!("housekeeping.consolidated");
         for old in few.iter().filter(|old| !made.contains(&old.stem)) {
             remove(&old.stem)?;
@@ -75,7 +76,7 @@ pub fn consolidate(git: &Git, objects: &Path) -> Result<(), WorkError> {
     }
     let loose = loose(objects);
     if !loose.is_empty() {
-        pack(git, &folder, loose)?;
+        pack(git, &folder, loose.iter().flat_map(line).collect())?;
         git.check(&["prune-packed", "-q"], None)?;
     }
     Ok(())
@@ -92,11 +93,14 @@ fn count(index: &Path) -> Option<u64> {
     Index::at(index, gix::hash::Kind::Sha1).ok().map(|index| u64::from(index.num_objects()))
 }
 
-/// The smallest packs, up to the first with at least twice the objects of all before it.
+/// The smallest packs, up to the first with at least twice the objects of all before it, and not too many at a time.
 fn geometric(mut packs: Vec<Small>) -> Vec<Small> {
     packs.sort_by_key(|pack| pack.objects);
     let (mut sum, mut end) = (0, 0);
     for (at, pack) in packs.iter().enumerate() {
+        if at > 1 && sum + pack.objects > OBJECTS_AT_A_TIME {
+            break;
+        }
         if at > 0 && pack.objects < sum * 2 {
             end = at + 1;
         }
@@ -106,11 +110,23 @@ fn geometric(mut packs: Vec<Small>) -> Vec<Small> {
     packs
 }
 
-/// Puts these objects into a pack and makes it durable; gives the paths of what was made, without their extensions.
-fn pack(git: &Git, folder: &Path, objects: HashSet<ObjectId>) -> Result<HashSet<PathBuf>, WorkError> {
-    let mut objects: Vec<ObjectId> = objects.into_iter().collect();
+/// A line that names an object.
+fn line(id: &ObjectId) -> Vec<u8> {
+    format!("{id}\n").into_bytes()
+}
+
+/// Adds the ids of a pack's objects to a list, in the order in which they lie in the pack: what belongs together stays so.
+fn add_ids(index: &Path, list: &mut Vec<u8>) -> Result<(), WorkError> {
+    let opened = Index::at(index, gix::hash::Kind::Sha1).map_err(|e| WorkError::object(index.display(), e))?;
+    let mut objects: Vec<(u64, ObjectId)> = opened.iter().map(|entry| (entry.pack_offset, entry.oid)).collect();
     objects.sort_unstable();
-    let list = objects.iter().map(|id| format!("{id}\n")).collect::<String>().into_bytes();
+    objects.iter().for_each(|(_, id)| list.extend(line(id)));
+    Ok(())
+}
+
+/// Puts the objects of a list into a pack and makes it durable; gives the paths of what was made, without their
+/// extensions. One that is named twice is put in once.
+fn pack(git: &Git, folder: &Path, list: Vec<u8>) -> Result<HashSet<PathBuf>, WorkError> {
     let base = folder.join("pack");
     let Some(base) = base.to_str() else { return Err(WorkError::object(base.display(), "its name is no UTF-8")) };
     let args = ["pack-objects", "-q", "--delta-base-offset", "--window=0", base];
@@ -135,7 +151,7 @@ fn remove(stem: &Path) -> Result<(), WorkError> {
 }
 
 /// Loose objects, at most [`LOOSE_AT_A_TIME`].
-fn loose(objects: &Path) -> HashSet<ObjectId> {
+fn loose(objects: &Path) -> Vec<ObjectId> {
     let folders = names(objects).filter_map(|path| {
         let name = path.file_name()?.to_str()?.to_owned();
         (name.len() == 2).then_some((name, path))
@@ -164,6 +180,7 @@ mod tests {
         assert_eq!(of(&[1, 2, 6, 18]), [0; 0], "each is large beside those before it");
         assert_eq!(of(&[10, 10, 10, 1000]), [10, 10, 10]);
         assert_eq!(of(&[1000, 10, 10, 10, 61]), [10, 10, 10], "in whatever order they lie there");
+        assert_eq!(of(&[400_000, 400_000, 400_000]), [400_000, 400_000], "not too many at a time");
         assert_eq!(of(&[1, 2, 6, 10]), [1, 2, 6, 10], "the last is not large beside the others");
     }
 }
