@@ -24,8 +24,11 @@ const MAX_CHAIN: usize = 48;
 /// Versions from one that many others are reached through to the next.
 const STEP: usize = 4;
 
-/// The largest object that is kept for others to build on.
-const MAX_BASE: usize = 4 << 20;
+/// The largest object that is kept for others to build on: more than the largest log.
+const MAX_BASE: usize = 12 << 20;
+
+/// Bytes of such objects that are not counted as weight: what is beyond them ends the pack sooner.
+const KEPT_FREE: usize = 32 << 20;
 
 /// Room that compressed bytes find at least, whatever came before.
 const DEFLATE_ROOM: usize = 512;
@@ -62,6 +65,11 @@ impl Line {
         Some(&self.mark).filter(|mark| mark.chain + STEP <= MAX_CHAIN)
     }
 
+    /// Bytes that it keeps in memory.
+    fn weight(&self) -> usize {
+        self.latest.bytes.len() + self.mark.bytes.len()
+    }
+
     /// The next version was stored; `whole` if it builds on none.
     fn add(&mut self, version: Version, whole: bool) {
         self.since += 1;
@@ -87,6 +95,8 @@ pub struct Packer {
     data: Vec<u8>,
     records: HashMap<ObjectId, Record>,
     lines: HashMap<Vec<u8>, Line>,
+    /// Bytes of the versions that are kept for others to build on.
+    kept: usize,
     /// The bodies of trees and commits, which may be read again before the pack is on disk.
     bodies: HashMap<ObjectId, Vec<u8>>,
     held: usize,
@@ -99,7 +109,7 @@ impl Default for Packer {
         // The count of objects is put in at the end.
         let data = [b"PACK".as_slice(), &2u32.to_be_bytes(), &0u32.to_be_bytes()].concat();
         let deflate = flate2::Compress::new(flate2::Compression::fast(), true);
-        Self { data, records: HashMap::new(), lines: HashMap::new(), bodies: HashMap::new(), held: 0, deflate }
+        Self { data, records: HashMap::new(), lines: HashMap::new(), kept: 0, bodies: HashMap::new(), held: 0, deflate }
     }
 }
 
@@ -113,7 +123,7 @@ impl Packer {
     /// Roughly the memory in use, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.data.len() + self.held
+        self.data.len() + self.held + self.kept.saturating_sub(KEPT_FREE)
     }
 
     /// An object that is in this pack and may be read again: trees and commits.
@@ -156,13 +166,16 @@ impl Packer {
         }
         if let Some(kin) = kin.filter(|_| bytes.len() <= MAX_BASE) {
             let version = Version { bytes: Arc::new(bytes), offset, chain };
-            match self.lines.get_mut(kin) {
-                Some(line) => line.add(version, chain == 0),
-                None => {
-                    let line = Line { latest: version.clone(), mark: version, since: 0 };
-                    self.lines.insert(kin.to_vec(), line);
+            let line = match self.lines.remove(kin) {
+                Some(mut line) => {
+                    self.kept -= line.weight();
+                    line.add(version, chain == 0);
+                    line
                 }
-            }
+                None => Line { latest: version.clone(), mark: version, since: 0 },
+            };
+            self.kept += line.weight();
+            self.lines.insert(kin.to_vec(), line);
         }
         Ok(id)
     }
@@ -269,6 +282,19 @@ fn offset_varint(mut back: u64) -> Vec<u8> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_to_build_on_counts_as_weight() {
+        let mut packer = Packer::default();
+        for n in 0..100u32 {
+            let kin = format!("context/*.{}", n % 50);
+            let bytes = [vec![0; 1_000_000], n.to_be_bytes().to_vec()].concat();
+            packer.add(Kind::Blob, Some(kin.as_bytes()), bytes).unwrap();
+        }
+        let kept: usize = packer.lines.values().map(Line::weight).sum();
+        assert_eq!(packer.kept, kept);
+        assert!(packer.weight() > 50 * 1_000_000 - KEPT_FREE);
+    }
 
     #[test]
     fn offsets_are_spelt_as_git_spells_them() {
