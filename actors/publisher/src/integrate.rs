@@ -84,8 +84,8 @@ impl Core {
     /// Tells whether there was anything new.
     fn take_in(&mut self, upstream: ObjectId, now: DateTime<Utc>) -> Result<bool, Refusal> {
         let mut base = refs::read(self.store.repo(), BASE)?;
+        self.check_out_owed()?;
         if base == Some(upstream) {
-            self.check_out_owed()?;
             return self.contain(upstream, now);
         }
         let lines = self.lines(base, upstream);

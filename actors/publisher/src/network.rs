@@ -141,7 +141,8 @@ impl Core {
             .map(|stat| stamp(&stat))
             .map_err(|e| WorkError::io(&config, std::io::Error::from(e)))?;
         match self.remote {
-            Some((at, kind)) if at == stamp => Ok(kind),
+            // That there is none may have been a moment's failure: it is asked again.
+            Some((at, kind @ Some(_))) if at == stamp => Ok(kind),
             _ => {
                 let kind = self.ask_remote_kind()?;
                 self.remote = Some((stamp, kind));
