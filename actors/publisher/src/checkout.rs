@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 use gix::objs::Kind;
+use rustix::io::Errno;
 
 use crate::core::Core;
 use crate::error::WorkError;
@@ -146,9 +147,12 @@ fn may_check_out(path: &[u8]) -> bool {
 fn in_the_way(error: &WorkError) -> bool {
     use std::io::ErrorKind::{AlreadyExists, DirectoryNotEmpty, IsADirectory, NotADirectory, PermissionDenied};
     let WorkError::Io { source, .. } = error else { return false };
-    let link = source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    // A link, or a name that is too long here.
+    let errno = |no: Errno| source.raw_os_error() == Some(no.raw_os_error());
     let kind = source.kind();
-    link || matches!(kind, AlreadyExists | DirectoryNotEmpty | IsADirectory | NotADirectory | PermissionDenied)
+    errno(Errno::LOOP)
+        || errno(Errno::NAMETOOLONG)
+        || matches!(kind, AlreadyExists | DirectoryNotEmpty | IsADirectory | NotADirectory | PermissionDenied)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a fetch brings into the work tree, and what it leaves.
 
-use crate::world::{World, git, read, run, until, write};
+use crate::world::{World, git, git_with_input, read, run, until, write};
 
 fn deliver(world: &World, clone: &std::path::Path, path: &str, content: &str) {
     git(clone, &["pull", "-q", "--rebase"]);
@@ -132,5 +132,25 @@ fn an_index_that_somebody_holds_is_waited_for() {
         bridge.quiet(&world, 1).await;
         until("it is over", || !bridge.status.index_is_held()).await;
         assert_eq!(git(&world.cloud, &["status", "--porcelain"]), "?? meta/");
+    });
+}
+
+#[test]
+fn a_name_that_is_too_long_here_holds_nothing_up() {
+    let mut world = World::seeded();
+    run(world.config(), |bridge| async move {
+        until("a first look", || bridge.status.is_ready()).await;
+        let long = "n".repeat(300);
+        let commit = format!(
+            "commit refs/heads/main\ncommitter P <p@example.org> 1700000000 +0000\ndata 4\nlong\n\
+             from refs/heads/main^0\nM 644 inline {long}\ndata 1\nx\nM 644 inline z.txt\ndata 1\nx\n"
+        );
+        git_with_input(&world.remote, &["fast-import", "--quiet"], commit.as_bytes());
+        until("what comes after it", || read(&world.cloud, "z.txt").is_some()).await;
+        let filed = world.file("a");
+        bridge.send(filed).await;
+        until("the push", || world.has_on_remote("bridge: results a (exit=0)")).await;
+        assert!(git(&world.remote, &["ls-tree", "--name-only", "main"]).contains(&long), "it stays in the branch");
+        assert!(!bridge.status.is_degraded());
     });
 }
