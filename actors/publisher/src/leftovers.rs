@@ -65,22 +65,32 @@ fn ref_locks(refs: &Path) -> Vec<PathBuf> {
 /// Removes packs in the making, packs that went by half, and the notes that were to keep them: our own at once, for only
 /// one bridge runs; git's when nobody wrote to them for long.
 pub(crate) fn remove_unfinished_packs(folder: &Path, now: SystemTime) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let idle = || {
-            let written = entry.metadata().and_then(|meta| meta.modified()).ok();
-            written.and_then(|at| now.duration_since(at).ok()).is_some_and(|idle| idle > PACK_GRACE)
-        };
-        let noted = || fs::read_to_string(entry.path()).is_ok_and(|note| note == KEEP_NOTE);
-        let ours = name.starts_with("tmp_bridge_") || (name.ends_with(".keep") && noted());
+    remove_abandoned(folder, now);
+    remove_files(folder, |name, path| {
+        let noted = || fs::read_to_string(path).is_ok_and(|note| note == KEEP_NOTE);
+        name.starts_with("tmp_bridge_") || (name.ends_with(".keep") && noted())
+    });
+}
+
+/// Removes what git left of packs in the making, and packs that went by half, when nobody wrote to them for long.
+pub(crate) fn remove_abandoned(folder: &Path, now: SystemTime) {
+    remove_files(folder, |name, path| {
         let tried = ["tmp_pack_", "tmp_idx_", "tmp_rev_", ".tmp-"].iter().any(|start| name.starts_with(start));
         // Nobody looks into a pack without its index: it was put in place first, or is what is left of one that went.
         let part = [".pack", ".rev", ".bitmap"].iter().any(|end| name.ends_with(end));
-        let theirs = tried || (part && !entry.path().with_extension("idx").exists());
-        if ours || (theirs && idle()) {
+        let theirs = tried || (name.starts_with("pack-") && part && !path.with_extension("idx").exists());
+        let written = || path.metadata().and_then(|meta| meta.modified()).ok();
+        theirs && written().and_then(|at| now.duration_since(at).ok()).is_some_and(|idle| idle > PACK_GRACE)
+    });
+}
+
+fn remove_files(folder: &Path, unwanted: impl Fn(&str, &Path) -> bool) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if unwanted(&name, &entry.path()) {
             match fs::remove_file(entry.path()) {
-                Ok(()) => tracing::info!(%name, "removed a pack that a crash left unfinished"),
+                Ok(()) => tracing::info!(%name, "removed a pack that was left unfinished"),
                 Err(error) => tracing::warn!(%name, %error, "an unfinished pack cannot be removed"),
             }
         }

@@ -8,12 +8,15 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use gix::ObjectId;
 use gix::odb::pack::index::File as Index;
+use gix::odb::pack::multi_index::File as MultiIndex;
 
 use crate::error::WorkError;
 use crate::git::Git;
+use crate::leftovers;
 use crate::objects::sync_folder;
 
 /// A pack of this size is left as it is: so the work of one consolidation is bounded, whatever lies in the repository.
@@ -25,8 +28,19 @@ const OBJECTS_AT_A_TIME: u64 = 500_000;
 /// Loose objects that are packed at a time.
 const LOOSE_AT_A_TIME: usize = 100_000;
 
-/// Git does not look for new differences, which is most of what packing costs.
-const OPTIONS: [&str; 6] = ["-c", "pack.packSizeLimit=0", "-c", "pack.writeBitmaps=false", "-c", "pack.threads=1"];
+/// One pack, with nothing beside it but its index, and durable whatever a person has configured: the old ones go then.
+const OPTIONS: [&str; 10] = [
+    "-c",
+    "pack.packSizeLimit=0",
+    "-c",
+    "pack.writeBitmaps=false",
+    "-c",
+    "pack.threads=1",
+    "-c",
+    "core.fsync=committed",
+    "-c",
+    "core.fsyncMethod=fsync",
+];
 
 /// What stands beside a pack and says that it is not like others: somebody wants it to stay, it is what a partial clone
 /// was promised, it is a heap of what nothing names.
@@ -61,9 +75,10 @@ pub(crate) fn names(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 /// When git does not come to its end, or the disk refuses; nothing is lost then.
 pub fn consolidate(git: &Git, objects: &Path) -> Result<(), WorkError> {
     let folder = objects.join("pack");
-    let few = geometric(small(&folder));
-    // An index over several packs names each of them.
-    if few.len() > 1 && !folder.join("multi-pack-index").exists() {
+    // What a child left that was called off.
+    leftovers::remove_abandoned(&folder, SystemTime::now());
+    let few = geometric(small(&folder, &indexed_together(&folder)?));
+    if few.len() > 1 {
         let mut list = Vec::new();
         for pack in &few {
             add_ids(&pack.stem.with_extension("idx"), &mut list)?;
@@ -82,8 +97,22 @@ pub fn consolidate(git: &Git, objects: &Path) -> Result<(), WorkError> {
     Ok(())
 }
 
-fn small(folder: &Path) -> Vec<Small> {
-    let alike = |stem: &PathBuf| MARKS.iter().all(|mark| !stem.with_extension(mark).exists());
+/// The packs that an index over several names (a person's `git maintenance`): it would miss them.
+fn indexed_together(folder: &Path) -> Result<HashSet<PathBuf>, WorkError> {
+    let parts =
+        names(&folder.join("multi-pack-index.d")).filter(|path| path.extension().is_some_and(|it| it == "midx"));
+    let mut found = HashSet::new();
+    for path in [folder.join("multi-pack-index")].into_iter().filter(|path| path.exists()).chain(parts) {
+        let index = MultiIndex::at(&path, None).map_err(|e| WorkError::object(path.display(), e))?;
+        found.extend(index.index_names().iter().map(|name| folder.join(name).with_extension("")));
+    }
+    Ok(found)
+}
+
+fn small(folder: &Path, indexed_together: &HashSet<PathBuf>) -> Vec<Small> {
+    let alike = |stem: &PathBuf| {
+        !indexed_together.contains(stem) && MARKS.iter().all(|mark| !stem.with_extension(mark).exists())
+    };
     let stems = unsettled(folder).into_iter().map(|path| path.with_extension("")).filter(alike);
     stems.filter_map(|stem| Some(Small { objects: count(&stem.with_extension("idx"))?, stem })).collect()
 }
@@ -158,6 +187,8 @@ fn loose(objects: &Path) -> Vec<ObjectId> {
     });
     let ids = folders.flat_map(|(start, path)| {
         names(&path).filter_map(move |path| {
+            // A power cut leaves empty ones, which git cannot read.
+            path.metadata().ok().filter(|meta| meta.len() > 0)?;
             let id = format!("{start}{}", path.file_name()?.to_str()?);
             ObjectId::from_hex(id.as_bytes()).ok()
         })
