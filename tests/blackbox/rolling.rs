@@ -117,18 +117,19 @@ fn folders_stay_small_and_everything_is_found_wherever_it_lies() {
     let revert = cloud.bridge(&["revert", "c-000"]).output().unwrap();
     assert!(String::from_utf8_lossy(&revert.stdout).contains("docs/000.txt"), "{}", describe(&revert));
 
-    for life in 0..3 {
+    for life in 0..4 {
         bridge.stop();
         let log = cloud.path("logs/bridge.log");
+        let length = fs::metadata(&log).unwrap().len();
+        let cut = |length| fs::File::options().write(true).open(&log).unwrap().set_len(length).unwrap();
         match life {
             0 => {}
-            // In the middle of a line, as a power cut may leave it.
-            1 => fs::File::options()
-                .write(true)
-                .open(&log)
-                .unwrap()
-                .set_len(fs::metadata(&log).unwrap().len() / 2)
-                .unwrap(),
+            // In the middle of a line; and with zeros there: as a power cut may leave it.
+            1 => cut(length / 2),
+            2 => {
+                cut(length / 2);
+                cut(length);
+            }
             _ => fs::remove_dir_all(cloud.path("logs")).unwrap(),
         }
         bridge = start(&cloud, window);
@@ -143,9 +144,9 @@ fn folders_stay_small_and_everything_is_found_wherever_it_lies() {
         let again = cloud.dead_letters().into_iter().filter(|(_, letter)| letter["id"] == "c-001").count();
         assert_eq!(again, life + 1);
     }
-    assert_eq!(audit::verified(cloud.root()).len(), 125 + 3);
+    assert_eq!(audit::verified(cloud.root()).len(), 125 + 4);
     assert_sound(&cloud.committed());
-    assert_eq!(outcomes(&cloud.committed()).len(), 125 + 3, "nothing was committed twice");
+    assert_eq!(outcomes(&cloud.committed()).len(), 125 + 4, "nothing was committed twice");
     wait_until_tidy(&bridge, &cloud);
     assert_small(&cloud, &cloud.committed(), window);
     bridge.stop();

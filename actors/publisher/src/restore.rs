@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use gix::ObjectId;
 use gix::objs::Kind;
 
 use crate::commit;
@@ -17,17 +18,18 @@ use crate::objects::{MAX_BLOB_BYTES, Store};
 use crate::open::open_repository;
 use crate::recovery::{is_rolled_log, rolled_logs};
 use crate::refs;
-use crate::tree::{Leaf, SafeTree};
+use crate::tree::{FILE, SafeTree};
 
 /// Puts back the logs that the branch has and the disk has not, and the end of the current one where the disk has its
-/// beginning only. Tells which files were put back. A log that says something else than the branch's is left alone.
+/// beginning only. A log that says something else than the branch's is left alone: the chain tells of it.
 ///
 /// # Errors
-/// When the repository cannot be read, or the disk refuses.
-pub fn restore_log(config: &PublisherConfig) -> Result<Vec<String>, WorkError> {
+/// When the repository or the folder of the logs cannot be read. A log that cannot be put back is said, and keeps no
+/// other from it.
+pub fn restore_log(config: &PublisherConfig) -> Result<(), WorkError> {
     let repo = open_repository(&config.cloud)?;
-    let Some(branch) = refs::head_branch(&repo)? else { return Ok(Vec::new()) };
-    let Some(head) = refs::read(&repo, &branch)? else { return Ok(Vec::new()) };
+    let Some(branch) = refs::head_branch(&repo)? else { return Ok(()) };
+    let Some(head) = refs::read(&repo, &branch)? else { return Ok(()) };
     let store = Store::new(repo);
     let tree = commit::parse(head, &store.read(head, Kind::Commit)?)?.tree;
     let logs = SafeTree::open(Some(tree), &store)?.files("logs", &store)?;
@@ -36,36 +38,43 @@ pub fn restore_log(config: &PublisherConfig) -> Result<Vec<String>, WorkError> {
     let committed = |path: &String| logs.binary_search_by(|(there, _)| there.cmp(path)).is_ok();
     // What the branch has as the current log is in one that has rolled since.
     let rolled_since = !on_disk.iter().all(committed);
-    let mut restored = Vec::new();
     for (path, leaf) in &logs {
-        let lost = if path == LOG_PATH {
-            !rolled_since && is_cut_short(&root, *leaf, &store)?
-        } else {
-            is_rolled_log(path) && root.find(Path::new(path)).map_err(io(&root, path))? == Found::Nothing
-        };
-        if lost {
-            let bytes = store.read(leaf.id, Kind::Blob)?;
-            root.write(Path::new(path), &bytes, false).map_err(io(&root, path))?;
-            let folder = Path::new(path).parent().unwrap_or(Path::new(""));
-            root.sync(folder).map_err(io(&root, path))?;
-            tracing::warn!(path, bytes = bytes.len(), "the disk had lost of the audit log: put back from the branch");
-            restored.push(path.clone());
+        let current = path == LOG_PATH && !rolled_since;
+        if leaf.mode == FILE && (current || is_rolled_log(path)) {
+            match put_back(&root, path, leaf.id, &store) {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!(path, "the disk had lost of the audit log: put back from the branch"),
+                Err(error) => tracing::error!(path, %error, "the disk has lost of the audit log, and it stays lost"),
+            }
         }
     }
-    Ok(restored)
+    Ok(())
 }
 
-fn io(root: &Root, path: &str) -> impl FnOnce(std::io::Error) -> WorkError {
-    let path = root.path().join(path);
-    move |error| WorkError::io(path, error)
+/// Writes a log that the branch has, if the disk lacks it or its end; tells whether it did.
+fn put_back(root: &Root, path: &str, id: ObjectId, store: &Store) -> Result<bool, WorkError> {
+    let io = |error| WorkError::io(root.path().join(path), error);
+    let at = Path::new(path);
+    let committed = match root.find(at).map_err(io)? {
+        Found::Nothing => store.read(id, Kind::Blob)?,
+        // One that has rolled is whole: it was synced before it was committed.
+        Found::File { .. } if path == LOG_PATH => {
+            let there = root.read(at, MAX_BLOB_BYTES).map_err(io)?.unwrap_or_default();
+            let committed = store.read(id, Kind::Blob)?;
+            if there == committed || !committed.starts_with(without_zeros(&there)) {
+                return Ok(false);
+            }
+            committed
+        }
+        Found::File { .. } | Found::Link(_) | Found::Other => return Ok(false),
+    };
+    root.write(at, &committed, false).map_err(io)?;
+    root.sync(at.parent().unwrap_or(Path::new(""))).map_err(io)?;
+    Ok(true)
 }
 
-/// Whether the current log on disk is less than the committed one, and its beginning.
-fn is_cut_short(root: &Root, leaf: Leaf, store: &Store) -> Result<bool, WorkError> {
-    if root.find(Path::new(LOG_PATH)).map_err(io(root, LOG_PATH))? == Found::Other {
-        return Ok(false);
-    }
-    let there = root.read(Path::new(LOG_PATH), MAX_BLOB_BYTES).map_err(io(root, LOG_PATH))?.unwrap_or_default();
-    let committed = store.read(leaf.id, Kind::Blob)?;
-    Ok(there.len() < committed.len() && committed.starts_with(&there))
+/// What a power cut takes of a file may be there as zeros.
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    bytes.get(..end).unwrap_or_default()
 }
