@@ -340,7 +340,7 @@ impl Publisher {
         }
         let rounds = self.stop.is_none() && self.kind.is_some() && self.trouble.is_none() && self.route.is_some();
         if matches!(self.round, Round::Idle) && rounds {
-            due.push(self.remote.due(self.ahead(), now));
+            due.push(self.remote.due(self.backlog(), now));
         }
         match &self.stop {
             Some(stop) if stop.over => return,

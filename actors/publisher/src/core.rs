@@ -93,8 +93,8 @@ pub struct Core {
     pub(crate) foreign: bool,
     /// Whether the branch lacks what was pushed.
     pub(crate) behind: bool,
-    /// What the configuration said of the remote, and what its file looked like then.
-    pub(crate) remote: Option<(Stamp, Option<RemoteKind>)>,
+    /// What the configuration said of the remote, and what its file looked like then. That it named none is not kept.
+    pub(crate) remote: Option<(Stamp, RemoteKind)>,
 }
 
 impl Core {

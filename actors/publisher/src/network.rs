@@ -130,8 +130,8 @@ fn rejection(stdout: &[u8]) -> Option<String> {
 }
 
 impl Core {
-    /// What the repository's configuration says of the remote, asked again when its file has changed; `None` where the
-    /// remote is not configured.
+    /// What the configuration says of the remote, asked again when the repository's own file of it has changed; `None`
+    /// where the remote is not configured, or git does not say.
     ///
     /// # Errors
     /// When git does not run.
@@ -140,15 +140,14 @@ impl Core {
         let stamp = rustix::fs::stat(&config)
             .map(|stat| stamp(&stat))
             .map_err(|e| WorkError::io(&config, std::io::Error::from(e)))?;
-        match self.remote {
-            // That there is none may have been a moment's failure: it is asked again.
-            Some((at, kind @ Some(_))) if at == stamp => Ok(kind),
-            _ => {
-                let kind = self.ask_remote_kind()?;
-                self.remote = Some((stamp, kind));
-                Ok(kind)
-            }
+        if let Some((at, kind)) = self.remote
+            && at == stamp
+        {
+            return Ok(Some(kind));
         }
+        let kind = self.ask_remote_kind()?;
+        self.remote = kind.map(|kind| (stamp, kind));
+        Ok(kind)
     }
 
     fn ask_remote_kind(&self) -> Result<Option<RemoteKind>, WorkError> {

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use gix::ObjectId;
 use gix::objs::Kind;
 
-use crate::core::LOG_PATH;
 use crate::error::WorkError;
 use crate::housekeeping::KEEP_NOTE;
 use crate::pack::Packer;
@@ -26,14 +25,17 @@ pub const MAX_BLOB_BYTES: u64 = 64 << 20;
 /// What all commits are akin as; no path begins with a slash.
 const COMMITS: &[u8] = b"//";
 
-/// What a file resembles: the log its own versions, an artifact the others of its kind, in the place of its id a star.
+/// What a file resembles: others of its kind in its folder, `results/*.integrity.json`; in a folder below, its own
+/// versions.
 fn kin(path: &str) -> String {
     let (folder, name) = path.split_once('/').unwrap_or(("", path));
-    if path == LOG_PATH || name.contains('/') {
+    if name.contains('/') {
         return path.to_owned();
     }
-    let kind = ["integrity.json"].into_iter().find(|kind| name.ends_with(kind));
-    let kind = kind.or_else(|| name.rsplit_once('.').map(|(_, kind)| kind)).unwrap_or_default();
+    let kind = match name.strip_suffix(".integrity.json") {
+        Some(_) => "integrity.json",
+        None => name.rsplit_once('.').map(|(_, kind)| kind).unwrap_or_default(),
+    };
     format!("{folder}/*.{kind}")
 }
 

@@ -25,9 +25,9 @@ const REST_MAX: Duration = Duration::from_secs(5);
 
 /// What the next push would take along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ahead {
+pub enum Backlog {
     /// Nothing that could be pushed.
-    Nothing,
+    Empty,
     /// Commits that more are about to follow.
     Growing,
     /// Commits that nothing follows as far as is known.
@@ -135,21 +135,21 @@ impl Remote {
         self.part
     }
 
-    /// When the next step is due. `ahead` tells whether there is something that could be pushed.
+    /// When the next step is due. `backlog` tells what could be pushed.
     #[must_use]
-    pub fn due(&self, ahead: Ahead, now: Instant) -> Instant {
+    pub fn due(&self, backlog: Backlog, now: Instant) -> Instant {
         let fetch = self.fetch_due(now);
-        let due = self.push_due(ahead, now).map_or(fetch, |push| fetch.min(push));
+        let due = self.push_due(backlog, now).map_or(fetch, |push| fetch.min(push));
         self.not_before.map_or(due, |not_before| due.max(not_before))
     }
 
     /// What is to be done now, if anything.
     #[must_use]
-    pub fn step(&self, ahead: Ahead, now: Instant) -> Option<Step> {
+    pub fn step(&self, backlog: Backlog, now: Instant) -> Option<Step> {
         if self.not_before.is_some_and(|not_before| now < not_before) {
             return None;
         }
-        if self.push_due(ahead, now).is_some_and(|at| at <= now) {
+        if self.push_due(backlog, now).is_some_and(|at| at <= now) {
             return Some(Step::Push);
         }
         (self.fetch_due(now) <= now).then_some(Step::Fetch)
@@ -162,13 +162,13 @@ impl Remote {
     }
 
     /// Where something is wrong, a fetch is the gentler way to find out whether it still is: a push follows it.
-    fn push_due(&self, ahead: Ahead, now: Instant) -> Option<Instant> {
-        if ahead == Ahead::Nothing || self.astray || self.trouble.is_some() {
+    fn push_due(&self, backlog: Backlog, now: Instant) -> Option<Instant> {
+        if backlog == Backlog::Empty || self.astray || self.trouble.is_some() {
             return None;
         }
         let ready = self.pace.ready_at().unwrap_or(now);
         // What a push costs, here and there, is mostly the same for one commit and for hundreds.
-        let rested = self.rested_at.filter(|_| ahead == Ahead::Growing);
+        let rested = self.rested_at.filter(|_| backlog == Backlog::Growing);
         Some(rested.map_or(ready, |rested| rested.max(ready)))
     }
 
@@ -309,19 +309,19 @@ mod tests {
     fn the_first_step_is_a_look_and_then_a_push_goes_without_one() {
         let now = Instant::now();
         let mut remote = remote(0);
-        assert_eq!(remote.step(Ahead::Still, now), Some(Step::Fetch));
+        assert_eq!(remote.step(Backlog::Still, now), Some(Step::Fetch));
         remote.fetched();
         remote.succeeded(now);
-        assert_eq!(remote.step(Ahead::Nothing, now), None);
-        assert_eq!(remote.step(Ahead::Still, now), Some(Step::Push));
+        assert_eq!(remote.step(Backlog::Empty, now), None);
+        assert_eq!(remote.step(Backlog::Still, now), Some(Step::Push));
         let later = now + Duration::from_secs(4);
         remote.pushed(later);
         assert_eq!(
-            remote.due(Ahead::Nothing, later),
+            remote.due(Backlog::Empty, later),
             later + Duration::from_secs(5),
             "a push tells as much as a fetch"
         );
-        assert_eq!(remote.step(Ahead::Nothing, later + Duration::from_secs(5)), Some(Step::Fetch));
+        assert_eq!(remote.step(Backlog::Empty, later + Duration::from_secs(5)), Some(Step::Fetch));
     }
 
     #[test]
@@ -331,14 +331,14 @@ mod tests {
         assert!(remote.take_push(now));
         let done = now + Duration::from_millis(130);
         remote.pushed(done);
-        assert_eq!(remote.step(Ahead::Still, done), Some(Step::Push), "what nothing follows goes at once");
+        assert_eq!(remote.step(Backlog::Still, done), Some(Step::Push), "what nothing follows goes at once");
         let rested = done + Duration::from_millis(130);
-        assert_eq!((remote.step(Ahead::Growing, done), remote.due(Ahead::Growing, done)), (None, rested));
-        assert_eq!(remote.step(Ahead::Growing, rested), Some(Step::Push));
+        assert_eq!((remote.step(Backlog::Growing, done), remote.due(Backlog::Growing, done)), (None, rested));
+        assert_eq!(remote.step(Backlog::Growing, rested), Some(Step::Push));
         assert!(remote.take_push(rested));
         let late = rested + Duration::from_secs(50);
         remote.pushed(late);
-        assert_eq!(remote.due(Ahead::Growing, late), late + REST_MAX);
+        assert_eq!(remote.due(Backlog::Growing, late), late + REST_MAX);
     }
 
     #[test]
@@ -347,15 +347,15 @@ mod tests {
         let mut remote = known(0, now);
         for n in 1..6 {
             assert!(!remote.failed("away", now), "{n}");
-            assert!(remote.due(Ahead::Still, now) <= now + Duration::from_secs(1 << (n - 1)));
+            assert!(remote.due(Backlog::Still, now) <= now + Duration::from_secs(1 << (n - 1)));
         }
         assert!(remote.trouble().is_none());
         assert!(remote.failed("away", now));
         assert!(!remote.failed("away", now), "said once");
-        assert_eq!(remote.due(Ahead::Still, now), now + Duration::from_secs(60));
+        assert_eq!(remote.due(Backlog::Still, now), now + Duration::from_secs(60));
         assert_eq!(remote.pushed(now), Some(Trouble::Unreachable("away".into())));
-        assert_eq!(remote.due(Ahead::Still, now), now);
-        assert_eq!(remote.due(Ahead::Nothing, now), now + Duration::from_secs(5));
+        assert_eq!(remote.due(Backlog::Still, now), now);
+        assert_eq!(remote.due(Backlog::Empty, now), now + Duration::from_secs(5));
     }
 
     #[test]
@@ -364,12 +364,12 @@ mod tests {
         let mut remote = known(1, now);
         assert!(remote.take_push(now));
         remote.pushed(now);
-        assert_eq!(remote.step(Ahead::Still, now), None);
-        assert_eq!(remote.due(Ahead::Still, now), now + Duration::from_secs(5));
-        assert_eq!(remote.step(Ahead::Still, now + Duration::from_secs(5)), Some(Step::Fetch));
-        assert_eq!(remote.step(Ahead::Still, now + Duration::from_secs(60)), Some(Step::Push));
+        assert_eq!(remote.step(Backlog::Still, now), None);
+        assert_eq!(remote.due(Backlog::Still, now), now + Duration::from_secs(5));
+        assert_eq!(remote.step(Backlog::Still, now + Duration::from_secs(5)), Some(Step::Fetch));
+        assert_eq!(remote.step(Backlog::Still, now + Duration::from_secs(60)), Some(Step::Push));
         remote.set_pace(1);
-        assert_eq!(remote.step(Ahead::Still, now + Duration::from_secs(4)), None, "what was taken stays taken");
+        assert_eq!(remote.step(Backlog::Still, now + Duration::from_secs(4)), None, "what was taken stays taken");
     }
 
     #[test]
@@ -378,8 +378,8 @@ mod tests {
         let mut remote = known(6, now);
         let mut refused = 0;
         while remote.trouble().is_none() {
-            now = remote.due(Ahead::Still, now);
-            if remote.step(Ahead::Still, now) == Some(Step::Fetch) {
+            now = remote.due(Backlog::Still, now);
+            if remote.step(Backlog::Still, now) == Some(Step::Fetch) {
                 remote.fetched();
             }
             if remote.take_push(now) {
@@ -401,17 +401,17 @@ mod tests {
             assert!(remote.take_push(now), "one that was refused is not counted");
             assert!(!remote.overtaken("fetch first", now), "{n}");
             let wait = if n <= QUICK_RETRIES { Duration::ZERO } else { CONTENTION_CAP };
-            assert!(remote.due(Ahead::Still, now) <= now + wait);
-            assert_eq!(remote.step(Ahead::Still, now + wait), Some(Step::Fetch));
+            assert!(remote.due(Backlog::Still, now) <= now + wait);
+            assert_eq!(remote.step(Backlog::Still, now + wait), Some(Step::Fetch));
             remote.fetched();
         }
         assert_eq!((remote.failures, remote.trouble()), (0, None));
         assert!(remote.overtaken("fetch first", now));
         assert!(!remote.overtaken("fetch first", now), "said once");
-        assert!(remote.due(Ahead::Still, now) <= now + CONTENTION_CAP, "and tried on at the same pace");
+        assert!(remote.due(Backlog::Still, now) <= now + CONTENTION_CAP, "and tried on at the same pace");
         assert!(remote.pushed(now).is_some());
         assert!(!remote.overtaken("fetch first", now));
-        assert_eq!(remote.due(Ahead::Still, now), now);
+        assert_eq!(remote.due(Backlog::Still, now), now);
     }
 
     #[test]
@@ -432,7 +432,7 @@ mod tests {
         let mut remote = known(0, now);
         assert!(remote.blocked("rewritten".into(), now));
         assert!(!remote.blocked("rewritten".into(), now));
-        assert_eq!(remote.due(Ahead::Still, now), now + Duration::from_secs(60));
+        assert_eq!(remote.due(Backlog::Still, now), now + Duration::from_secs(60));
         assert!(remote.succeeded(now).is_some());
     }
 }

@@ -29,6 +29,9 @@ pub const RETRY: Duration = Duration::from_secs(1);
 /// The shortest time between two updates of the retries index: what comes meanwhile goes into the next one.
 pub const RETRIES_PAUSE: Duration = Duration::from_secs(1);
 
+/// Bytes of objects that are more than is read in some minutes of rest.
+const MUCH_AT_REST: usize = 1 << 20;
+
 /// One piece of work on the repository.
 #[derive(Debug)]
 pub enum Task {
@@ -127,9 +130,6 @@ impl Task {
         }
     }
 }
-
-/// Bytes of objects that are more than is read in some minutes of rest.
-const MUCH_AT_REST: usize = 1 << 20;
 
 fn scan(core: &mut Core, now: DateTime<Utc>) -> Result<Option<RemoteKind>, WorkError> {
     core.tidy(now)?;

@@ -16,7 +16,7 @@ use crate::housekeeping::Clutter;
 use crate::integrate::Integrated;
 use crate::network::{self, Aim, Fetched, Pushed};
 use crate::packs;
-use crate::remote::{Ahead, Step};
+use crate::remote::{Backlog, Step};
 use crate::status::Push;
 
 /// The shortest time between two consolidations of packs.
@@ -70,7 +70,7 @@ impl Publisher {
             self.remote.hurry();
         }
         let hurried = self.stop.as_ref().map(|_| Step::Fetch);
-        match (self.remote.step(self.ahead(), now).or(hurried), aim) {
+        match (self.remote.step(self.backlog(), now).or(hurried), aim) {
             (Some(Step::Push), Some(aim)) => {
                 if self.remote.take_push(now) {
                     self.push(aim, ctx);
@@ -82,11 +82,11 @@ impl Publisher {
     }
 
     /// What the next push would take along.
-    pub(super) fn ahead(&self) -> Ahead {
+    pub(super) fn backlog(&self) -> Backlog {
         match self.view.aim {
-            None => Ahead::Nothing,
-            Some(_) if self.working || !self.queue.is_empty() => Ahead::Growing,
-            Some(_) => Ahead::Still,
+            None => Backlog::Empty,
+            Some(_) if self.working || !self.queue.is_empty() => Backlog::Growing,
+            Some(_) => Backlog::Still,
         }
     }
 
