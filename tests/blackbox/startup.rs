@@ -252,7 +252,7 @@ fn a_repository_that_cannot_be_written_is_78() {
     }
     let cloud = Cloud::new();
     let bridge = cloud.bridge(&["run"]);
-    let mut command = apart("mount --bind .git .git && mount -o remount,bind,ro .git && exec \"$0\" run");
+    let mut command = apart("mount --bind .git .git && mount -o remount,bind,ro .git && exec timeout 60 \"$0\" run");
     command.arg(bridge.get_program()).current_dir(cloud.root());
     command.envs(bridge.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let before = snapshot(cloud.root(), &[]);

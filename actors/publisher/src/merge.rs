@@ -254,6 +254,26 @@ mod tests {
         changes.iter().map(word).collect::<Vec<_>>().join(" ")
     }
 
+    #[test]
+    fn files_are_found_in_whatever_order_they_are_asked_for_and_a_tree_is_read_once() {
+        struct Counted<'a>(&'a Memory, std::cell::Cell<usize>);
+        impl Trees for Counted<'_> {
+            fn tree(&self, id: ObjectId) -> Result<RawTree, WorkError> {
+                self.1.set(self.1.get() + 1);
+                self.0.tree(id)
+            }
+        }
+        let mut memory = Memory::default();
+        let root = make(&mut memory, "a/x=1 a/y=2 b/x=3 c=4").unwrap();
+        let counted = Counted(&memory, std::cell::Cell::new(0));
+        let mut there = Lookup::new(&counted, root);
+        let mut leaf = |path: &str| there.leaf(path.as_bytes()).unwrap().map(|leaf| leaf.id.as_slice()[0]);
+        let found = ["a/x", "a/y", "a/z", "b/x", "b", "c", "c/x"].map(&mut leaf);
+        assert_eq!(found, [Some(1), Some(2), None, Some(3), None, Some(4), None]);
+        assert_eq!(counted.1.get(), 3, "the root, a/ and b/");
+        assert_eq!(["a/y", "b/x", "a/x"].map(leaf), [Some(2), Some(3), Some(1)]);
+    }
+
     fn combine(base: &str, ours: &str, theirs: &str) -> Result<String, String> {
         let mut memory = Memory::default();
         let (base, ours, theirs) = (make(&mut memory, base), make(&mut memory, ours), make(&mut memory, theirs));

@@ -147,6 +147,9 @@ mod tests {
             (vec!["y".into()], vec!["sub".into()])
         );
         assert!(root.names("nothing", 9).unwrap().is_empty());
+        let mut files = Lookout::new(&root);
+        let sizes = ["a/y", "b/c/x", "b/c/y", "a/none", "none/x", "a/y"].map(|path| files.stat(Path::new(path)));
+        assert_eq!(sizes.map(|stat| stat.map(|stat| stat.st_size)), [Some(1), Some(1), Some(5), None, None, Some(1)]);
         symlink(outside.path(), dir.path().join("b/link")).unwrap();
         assert!(root.folder(Path::new("b/link"), true).is_err() && root.folder(Path::new("b/link/in"), true).is_err());
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);

@@ -155,3 +155,54 @@ fn marks(stat: &rustix::fs::Stat) -> Stat {
         size: stat.st_size as u32,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::files::Root;
+
+    /// The kernel's clock for files goes in steps.
+    fn until_the_clock_moves(file: &std::fs::Metadata) {
+        use std::os::unix::fs::MetadataExt;
+        let probe = tempfile::NamedTempFile::new().unwrap();
+        let changed = |meta: &std::fs::Metadata| (meta.ctime(), meta.ctime_nsec());
+        let mut times = 0u64;
+        while changed(&probe.as_file().metadata().unwrap()) <= changed(file) {
+            times += 1;
+            probe.as_file().set_len(times).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_moves_is_known_there_only_if_it_is_still_the_one_that_was_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let id = ObjectId::null(gix::hash::Kind::Sha1);
+        let mut keeper = Keeper::default();
+        for name in ["same", "changed", "edited", "unknown"] {
+            root.write(Path::new(&format!("results/{name}")), b"one", false).unwrap();
+            let (_, stat) = root.read_with_stat(Path::new(&format!("results/{name}")), 9).unwrap().unwrap();
+            if name != "unknown" {
+                keeper.moving.insert(format!("results/{name}").into_bytes(), (id, marks(&stat)));
+            }
+        }
+        root.write(Path::new("results/changed"), b"two", false).unwrap();
+        // In place, as long as before, its time set back: only the time of its inode tells.
+        let edited = std::fs::File::options().write(true).open(dir.path().join("results/edited")).unwrap();
+        let before = edited.metadata().unwrap();
+        until_the_clock_moves(&before);
+        std::io::Write::write_all(&mut &edited, b"two").unwrap();
+        edited.set_modified(before.modified().unwrap()).unwrap();
+        let folder = |path: &str| root.folder(Path::new(path), true).unwrap();
+        let (from, to) = (folder("results"), folder("results/2026"));
+        for name in ["same", "changed", "edited", "unknown", "gone"] {
+            let (path, place) = (format!("results/{name}"), format!("results/2026/{name}"));
+            let moved = keeper.move_file((&path, &place), name, (&from, &to)).unwrap();
+            assert_eq!(moved, if name == "gone" { Moved::Gone } else { Moved::Moved });
+        }
+        let (_, now) = root.read_with_stat(Path::new("results/2026/same"), 9).unwrap().unwrap();
+        let known: Vec<_> = keeper.stats.into_iter().collect();
+        assert_eq!(known, [(b"results/2026/same".to_vec(), (id, marks(&now)))]);
+    }
+}
