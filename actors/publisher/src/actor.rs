@@ -24,8 +24,7 @@ use self::times::Times;
 use crate::config::{GITHUB_PUSHES_PER_MINUTE, GROUP_MAX, PublisherConfig, QUEUE_MAX};
 use crate::core::Core;
 use crate::error::WorkError;
-use crate::git::Git;
-use crate::network::RemoteKind;
+use crate::network::{RemoteKind, Route};
 use crate::pending::{Pending, Queue};
 use crate::remote::{Policy, Remote, Trouble};
 use crate::status::PublisherStatus;
@@ -41,8 +40,8 @@ pub struct Publisher {
     tidy_cancel: Arc<AtomicBool>,
     first: bool,
     core: Option<Box<Core>>,
-    /// The children's runner, the remote and the branch.
-    route: Option<(Git, String, String)>,
+    /// For the children that run beside the work on the repository.
+    route: Option<Route>,
     working: bool,
     queue: Queue,
     attempts: Attempts,

@@ -36,9 +36,6 @@ pub(crate) const LOG_PATH: &str = "logs/bridge.log";
 /// How many recovered lines are remembered at least, to know them again when their message comes late.
 const REMEMBERED: usize = 100_000;
 
-/// Bytes of objects after which the packs that they were read from are let go: they are mapped whole.
-const MUCH_IN_WORK: usize = 8 << 20;
-
 /// How often a batch is put on a branch that somebody else keeps moving, before that counts as trouble.
 const MOVED_TRIES: usize = 5;
 
@@ -199,7 +196,6 @@ impl Core {
     }
 
     fn commit_batch(&mut self, batch: &[Pending], now: DateTime<Utc>) -> Result<Settled, WorkError> {
-        self.let_go(MUCH_IN_WORK);
         self.sync_head()?;
         self.put_back(now)?;
         if self.recovery.is_some() {

@@ -15,7 +15,7 @@ use crate::packs;
 pub const PACKS_MAX: usize = 50;
 
 /// Packs that are consolidated without waiting for a quiet moment: the remote may be away for days.
-pub const PACKS_URGENT: usize = 500;
+pub const PACKS_URGENT: usize = 200;
 
 /// Loose objects (as estimated) after which a quiet moment is used to pack them. People's commits make them.
 pub const LOOSE_MAX: usize = 1024;

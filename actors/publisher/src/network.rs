@@ -8,6 +8,8 @@
 //! what is expected ([`crate::core::Core::aim`] makes no other aim), so every push that is taken adds, and takes nothing away.
 //! So no fetch is needed before a push: one that was refused tells that there is something to be fetched.
 
+use std::path::PathBuf;
+
 use gix::ObjectId;
 
 use crate::ahead::Part;
@@ -52,6 +54,19 @@ pub enum Pushed {
 /// a push costs here, and finds six per cent.
 const NO_DELTA_SEARCH: [&str; 2] = ["-c", "pack.window=0"];
 
+/// Whither, and with what.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The children's runner.
+    pub git: Git,
+    /// The remote's name.
+    pub remote: String,
+    /// The branch's short name.
+    pub branch: String,
+    /// The folder of the repository's objects.
+    pub objects: PathBuf,
+}
+
 /// What the configuration says of the remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteKind {
@@ -59,9 +74,9 @@ pub struct RemoteKind {
     pub github: bool,
 }
 
-/// Fetches `branch` (its short name).
+/// Fetches the branch.
 #[must_use]
-pub fn fetch(git: &Git, remote: &str, branch: &str) -> Fetched {
+pub fn fetch(Route { git, remote, branch, .. }: &Route) -> Fetched {
     let refspec = format!("+refs/heads/{branch}:{UPSTREAM}");
     let args = [
         "fetch",
@@ -88,9 +103,9 @@ pub fn fetch(git: &Git, remote: &str, branch: &str) -> Fetched {
     }
 }
 
-/// Pushes to `branch` if it is where it is expected. It is never forced.
+/// Pushes to the branch if it is where it is expected. It is never forced.
 #[must_use]
-pub fn push(git: &Git, remote: &str, branch: &str, aim: &Aim) -> Pushed {
+pub fn push(Route { git, remote, branch, .. }: &Route, aim: &Aim) -> Pushed {
     let refspec = format!("{}:refs/heads/{branch}", aim.part.tip);
     let expected = aim.expected.map(|id| id.to_string()).unwrap_or_default();
     let lease = format!("--force-with-lease=refs/heads/{branch}:{expected}");
@@ -159,10 +174,15 @@ impl Core {
         Ok(Some(RemoteKind { github: is_github(url.trim()) }))
     }
 
-    /// The children's runner, the remote and the branch, for [`fetch`] and [`push`].
+    /// For [`fetch`] and [`push`], and for what else is done beside the work on the repository.
     #[must_use]
-    pub fn route(&self) -> (Git, String, String) {
-        (self.git.clone(), self.config.remote.clone(), self.branch_name().to_owned())
+    pub fn route(&self) -> Route {
+        Route {
+            git: self.git.clone(),
+            remote: self.config.remote.clone(),
+            branch: self.branch_name().to_owned(),
+            objects: self.objects().to_owned(),
+        }
     }
 }
 

@@ -29,6 +29,9 @@ pub const RETRY: Duration = Duration::from_secs(1);
 /// The shortest time between two updates of the retries index: what comes meanwhile goes into the next one.
 pub const RETRIES_PAUSE: Duration = Duration::from_secs(1);
 
+/// Bytes of objects after which the packs that they were read from are let go: they are mapped whole.
+const MUCH_IN_WORK: usize = 8 << 20;
+
 /// Bytes of objects that are more than is read in some minutes of rest.
 const MUCH_AT_REST: usize = 1 << 20;
 
@@ -114,6 +117,7 @@ impl View {
 impl Task {
     /// Does it.
     pub fn run(self, core: &mut Core, now: DateTime<Utc>) -> Done {
+        core.let_go(MUCH_IN_WORK);
         match self {
             Self::Commit(mut batch) => {
                 let settled = core.commit(&batch, now);
@@ -135,6 +139,9 @@ fn scan(core: &mut Core, now: DateTime<Utc>) -> Result<Option<RemoteKind>, WorkE
     core.tidy(now)?;
     core.scan(now)?;
     core.let_go(MUCH_AT_REST);
+    if let Err(error) = core.trim_reflogs() {
+        tracing::debug!(%error, "reflogs are trimmed later");
+    }
     core.remote_kind()
 }
 

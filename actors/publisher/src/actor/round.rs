@@ -14,7 +14,7 @@ use crate::error::WorkError;
 use crate::git::GitError;
 use crate::housekeeping::Clutter;
 use crate::integrate::Integrated;
-use crate::network::{self, Aim, Fetched, Pushed};
+use crate::network::{self, Aim, Fetched, Pushed, Route};
 use crate::packs;
 use crate::remote::{Backlog, Step};
 use crate::status::Push;
@@ -91,9 +91,9 @@ impl Publisher {
     }
 
     fn fetch(&mut self, ctx: &mut Context<Self>) {
-        let Some((git, remote, branch)) = self.route.clone() else { return };
+        let Some(route) = self.route.clone() else { return };
         self.round = Round::Child;
-        let work = move |(): &mut ()| network::fetch(&git, &remote, &branch);
+        let work = move |(): &mut ()| network::fetch(&route);
         effect(self, ctx, (), work, |actor, ctx, outcome| {
             let now = Instant::now();
             actor.round = Round::Idle;
@@ -134,10 +134,10 @@ impl Publisher {
     }
 
     fn push(&mut self, aim: Aim, ctx: &mut Context<Self>) {
-        let Some((git, remote, branch)) = self.route.clone() else { return };
+        let Some(route) = self.route.clone() else { return };
         self.round = Round::Child;
         self.times.pushing(aim.part.left);
-        let work = move |(): &mut ()| network::push(&git, &remote, &branch, &aim);
+        let work = move |(): &mut ()| network::push(&route, &aim);
         effect(self, ctx, (), work, move |actor, ctx, outcome| {
             let now = Instant::now();
             actor.round = Round::Idle;
@@ -171,12 +171,7 @@ impl Publisher {
     }
 
     fn consolidate(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let Some(core) = &mut self.core else { return };
-        let (git, _, _) = core.route();
-        let objects = core.objects().to_owned();
-        if let Err(error) = core.trim_reflogs() {
-            tracing::debug!(%error, "reflogs are trimmed later");
-        }
+        let Some(Route { git, objects, .. }) = self.route.clone() else { return };
         // What cannot be tidied is not tried again and again.
         self.tidy_at = Some(now + TIDY_PAUSE);
         self.view.clutter = Clutter::default();
