@@ -1,13 +1,15 @@
 //! The artifact folders on disk, brought in line with the branch where a crash or a person left them otherwise.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use gix::objs::Kind;
 
 use crate::core::Core;
 use crate::error::WorkError;
+use crate::files::{Lookout, stamp};
 use crate::objects::MAX_BLOB_BYTES;
 use crate::roll::{self, Command, Day, ROLLING, Segment};
 use crate::rollover::Move;
@@ -16,8 +18,10 @@ use crate::whereabouts::Whereabouts;
 
 /// The most names that are looked at in one flat folder.
 const MAX_NAMES: usize = 1_000_000;
-/// So many segments in a row without anything that is looked for end the search for more.
+/// So many segments in a row without anything that is looked for, and only those of certain days are looked at further.
 const IDLE_SEGMENTS: usize = 16;
+/// A file is written, and noted in the audit log, within so long; midnight may lie between.
+const WRITING: Duration = Duration::from_secs(3600);
 
 impl Core {
     /// In quiet moments: brings the folders on disk in line with the branch where a crash or a person left them
@@ -58,7 +62,8 @@ impl Core {
         Ok(made)
     }
 
-    /// Files that lie flat on disk and in a segment in the branch.
+    /// Files that lie flat on disk and in a segment in the branch: among the newest, and among those of the days on which
+    /// they were written.
     fn find_astray(&mut self) -> Result<(), WorkError> {
         for folder in ROLLING {
             let names = self.root.names(folder, MAX_NAMES);
@@ -67,10 +72,20 @@ impl Core {
             for (name, _) in self.tree.list(folder, &self.store)? {
                 astray.remove(&name);
             }
+            let days = self.written_on(folder, &astray);
             let mut idle = 0;
             self.newest_first(folder, &mut |core, path| {
-                if astray.is_empty() || idle >= IDLE_SEGMENTS {
+                if astray.is_empty() {
                     return Ok(false);
+                }
+                if idle >= IDLE_SEGMENTS {
+                    let day = segment_of(folder, path).map(|segment| segment.day);
+                    if day < days.first().copied() || days.is_empty() {
+                        return Ok(false);
+                    }
+                    if day.is_none_or(|day| !days.contains(&day)) {
+                        return Ok(true);
+                    }
                 }
                 idle += 1;
                 for (name, leaf) in core.tree.list(path, &core.store)? {
@@ -89,15 +104,28 @@ impl Core {
         Ok(())
     }
 
+    /// The days on which flat files were written, as far as the file system remembers.
+    fn written_on(&self, folder: &str, names: &HashSet<String>) -> BTreeSet<Day> {
+        let mut files = Lookout::new(&self.root);
+        let mut days = BTreeSet::new();
+        for name in names {
+            let Some(stat) = files.stat(&Path::new(folder).join(name)) else { continue };
+            let (_, nanos, _) = stamp(&stat);
+            let Some(written) = u64::try_from(nanos).ok().map(Duration::from_nanos) else { continue };
+            for at in [written.saturating_sub(WRITING), written, written.saturating_add(WRITING)] {
+                let at = SystemTime::UNIX_EPOCH.checked_add(at);
+                days.extend(at.and_then(|at| Day::of(at.into())));
+            }
+        }
+        days
+    }
+
     /// Whether the flat file is the one that the branch has in that segment; it is moved then.
     fn is_astray(&mut self, folder: &str, segment: &str, name: &str, leaf: Leaf) -> bool {
         let flat = format!("{folder}/{name}");
         let Ok(Some(bytes)) = self.root.read(Path::new(&flat), MAX_BLOB_BYTES) else { return false };
         let same = gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, &bytes).is_ok_and(|id| id == leaf.id);
-        let at = segment.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')?.rsplit_once('/'));
-        let segment =
-            at.and_then(|(day, number)| Some(Segment { day: Day::parse(day)?, number: roll::number(number)? }));
-        let Some(segment) = segment.filter(|_| same) else { return false };
+        let Some(segment) = segment_of(folder, segment).filter(|_| same) else { return false };
         self.rolling.moves.push(Move { path: flat, segment });
         true
     }
@@ -114,4 +142,10 @@ impl Core {
         self.rolling.flat = Some(flat);
         Ok(put_back)
     }
+}
+
+/// The segment at a path beneath one of the [`ROLLING`] folders.
+fn segment_of(folder: &str, path: &str) -> Option<Segment> {
+    let (day, number) = path.strip_prefix(folder)?.strip_prefix('/')?.rsplit_once('/')?;
+    Some(Segment { day: Day::parse(day)?, number: roll::number(number)? })
 }

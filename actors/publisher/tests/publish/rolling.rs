@@ -254,6 +254,32 @@ fn what_a_crash_left_flat_on_disk_is_moved_by_the_next_life_and_nothing_else_is(
 }
 
 #[test]
+fn what_was_left_flat_long_ago_is_looked_for_on_the_day_on_which_it_was_written() {
+    let mut world = World::unborn();
+    let (config, all) = (small(&world, 2), ids("c", 60));
+    world = life(&config, world, {
+        let all = all.clone();
+        async move |world: &mut World, bridge: &Bridge| {
+            send_all(world, bridge, &all).await;
+            bridge.quiet(world, 60).await;
+        }
+    });
+    assert!(world.cloud.join("diffs").join(SEGMENT).join("0025").exists(), "more segments than are looked at anyway");
+    for path in disk(&world).iter().filter(|path| path.contains("/c00")) {
+        let (folder, name) = (path.split('/').next().unwrap(), path.rsplit('/').next().unwrap());
+        let flat = world.cloud.join(folder).join(name);
+        std::fs::rename(world.cloud.join(path), &flat).unwrap();
+        // Midnight lay between the file and its line.
+        let written: chrono::DateTime<chrono::Utc> = "2026-11-22T23:59:59Z".parse().unwrap();
+        std::fs::File::open(&flat).unwrap().set_modified(written.into()).unwrap();
+    }
+    assert_ne!(status(&world), "");
+    world = life(&config, world, async move |world: &mut World, _: &Bridge| tidy(world).await);
+    assert_tidy(&world, &all);
+    assert_bounded(&world, 2);
+}
+
+#[test]
 fn a_branch_that_was_put_back_finds_what_was_rolled_over_since() {
     let mut world = World::unborn();
     run(small(&world, 4), |bridge| async move {
