@@ -4,10 +4,10 @@
 //! the bridge's, and what it says is kept up to a bound. Nothing here decides anything.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +51,12 @@ const REPOSITORY_VARIABLES: [&str; 11] = [
 /// Everything whose name starts so is a secret, or close to one.
 const SECRET_PREFIX: &str = "GPT_BRIDGE_HMAC";
 
+/// What writes a child's input, on a thread of its own; a child that does not read ends that thread when it dies.
+pub type Input = Box<dyn FnOnce(&mut dyn Write) -> std::io::Result<()> + Send>;
+
+/// What takes over a child's standard input.
+type Feeder<'a> = Box<dyn FnOnce(ChildStdin) + 'a>;
+
 /// How a child failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -75,6 +81,14 @@ pub enum GitError {
     Cancelled {
         /// The subcommand.
         verb: String,
+    },
+    /// It did not get all of its input.
+    #[error("git {verb} did not get all of its input: {source}")]
+    Input {
+        /// The subcommand.
+        verb: String,
+        /// What the writing said.
+        source: std::io::Error,
     },
     /// It ended with an error.
     #[error("git {verb} failed ({status}): {message}")]
@@ -133,24 +147,53 @@ impl Git {
     ///
     /// # Errors
     /// When it does not start, or does not end in time.
-    pub fn run(&self, args: &[&str], input: Option<Vec<u8>>) -> Result<Output, GitError> {
-        self.run_with(&[], args, input)
+    pub fn run(&self, args: &[&str]) -> Result<Output, GitError> {
+        self.run_with(&[], args)
     }
 
     /// Runs `git <options> <args>` to its end, whatever that is.
     ///
     /// # Errors
     /// When it does not start, or does not end in time.
-    pub fn run_with(&self, options: &[&str], args: &[&str], input: Option<Vec<u8>>) -> Result<Output, GitError> {
+    pub fn run_with(&self, options: &[&str], args: &[&str]) -> Result<Output, GitError> {
+        self.spawn(options, args, None)
+    }
+
+    /// Runs `git <options> <args>` and expects it to read all of its input, and to succeed; returns its standard output.
+    ///
+    /// # Errors
+    /// Also when the input was not written to its end: what a child does with a part of it is not to be relied upon.
+    pub fn feed(&self, options: &[&str], args: &[&str], input: Input) -> Result<Vec<u8>, GitError> {
+        let (done, written) = channel();
+        let input = |stdin: ChildStdin| {
+            std::thread::spawn(move || {
+                let mut stdin = BufWriter::new(stdin);
+                let result = input(&mut stdin).and_then(|()| stdin.flush());
+                // Before the child can see the end of it.
+                let _nobody_waits = done.send(result);
+            });
+        };
+        let output = self.spawn(options, args, Some(Box::new(input)))?;
+        if !output.status.success() {
+            return Err(failure(args, &output));
+        }
+        let verb = args.first().copied().unwrap_or_default().to_owned();
+        match written.recv_timeout(DRAIN_GRACE) {
+            Ok(Ok(())) => Ok(output.stdout),
+            Ok(Err(source)) => Err(GitError::Input { verb, source }),
+            Err(_) => Err(GitError::Input { verb, source: ErrorKind::BrokenPipe.into() }),
+        }
+    }
+
+    fn spawn(&self, options: &[&str], args: &[&str], input: Option<Feeder<'_>>) -> Result<Output, GitError> {
         let verb = args.first().copied().unwrap_or_default().to_owned();
         let mut command = self.command(options, args);
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = command.spawn().map_err(|source| GitError::Spawn { verb: verb.clone(), source })?;
         let out = collect(child.stdout.take(), MAX_LIST);
         let err = collect(child.stderr.take(), MAX_OUTPUT);
-        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-            // A child that does not read ends this thread when it dies.
-            std::thread::spawn(move || drop(stdin.write_all(&input)));
+        if let (Some(stdin), Some(input)) = (child.stdin.take(), input) {
+            input(stdin);
         }
         let status = self.wait(child, &verb)?;
         Ok(Output { status, stdout: out.take(), stderr: err.take() })
@@ -160,8 +203,8 @@ impl Git {
     ///
     /// # Errors
     /// Also when it ends with an error.
-    pub fn check(&self, args: &[&str], input: Option<Vec<u8>>) -> Result<Vec<u8>, GitError> {
-        let output = self.run(args, input)?;
+    pub fn check(&self, args: &[&str]) -> Result<Vec<u8>, GitError> {
+        let output = self.run(args)?;
         if output.status.success() { Ok(output.stdout) } else { Err(failure(args, &output)) }
     }
 
@@ -322,7 +365,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 pub fn check_version(git: &Git) -> Result<(u32, u32), OpenError> {
     let floor = format!("{}.{}", VERSION_FLOOR.0, VERSION_FLOOR.1);
     let output = git
-        .check(&["--version"], None)
+        .check(&["--version"])
         .map_err(|cause| OpenError::NoGit { cause: cause.to_string(), floor: floor.clone() })?;
     let text = String::from_utf8_lossy(&output).trim().to_owned();
     match parse_version(&text) {
@@ -388,7 +431,7 @@ mod tests {
         let mark = dir.path().join("pid");
         let alias = format!("alias.x=!sleep 1000 & echo $! > {}; wait", mark.display());
         let args = ["-c", &alias, "x"];
-        let error = git(Duration::from_millis(700)).run(&args, None).unwrap_err();
+        let error = git(Duration::from_millis(700)).run(&args).unwrap_err();
         assert!(matches!(error, GitError::TimedOut { .. }), "{error}");
         let pid: i32 = std::fs::read_to_string(mark).unwrap().trim().parse().unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
@@ -408,16 +451,31 @@ mod tests {
     fn a_child_can_be_called_off() {
         let cancel = Arc::new(AtomicBool::new(true));
         let git = Git::new(&std::env::temp_dir(), Duration::from_secs(1000), cancel);
-        assert!(matches!(git.run(&["-c", "alias.x=!sleep 1000", "x"], None), Err(GitError::Cancelled { .. })));
+        assert!(matches!(git.run(&["-c", "alias.x=!sleep 1000", "x"]), Err(GitError::Cancelled { .. })));
     }
 
     #[test]
     fn a_child_gets_its_input_and_fails_with_one_line() {
         let git = git(GRACE);
-        let out = git.check(&["hash-object", "--stdin"], Some(b"hello\n".to_vec())).unwrap();
+        let hello = Box::new(|stdin: &mut dyn Write| stdin.write_all(b"hello\n"));
+        let out = git.feed(&[], &["hash-object", "--stdin"], hello).unwrap();
         assert_eq!(out, b"ce013625030ba8dba906f756967f9e9ca394464a\n");
-        let error = git.check(&["cat-file", "nonsense"], None).unwrap_err();
+        let error = git.check(&["cat-file", "nonsense"]).unwrap_err();
         assert!(matches!(error, GitError::Failed { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_child_that_succeeds_with_a_part_of_its_input_has_failed() {
+        let git = git(GRACE);
+        let breaks_off = |stdin: &mut dyn Write| {
+            stdin.write_all(b"hel")?;
+            Err(ErrorKind::InvalidData.into())
+        };
+        let error = git.feed(&[], &["hash-object", "--stdin"], Box::new(breaks_off)).unwrap_err();
+        assert!(matches!(&error, GitError::Input { source, .. } if source.kind() == ErrorKind::InvalidData), "{error}");
+        let goes_on = |stdin: &mut dyn Write| (0..1_000_000).try_for_each(|_| stdin.write_all(b"hello\n"));
+        let error = git.feed(&[], &["--version"], Box::new(goes_on)).unwrap_err();
+        assert!(matches!(&error, GitError::Input { source, .. } if source.kind() == ErrorKind::BrokenPipe), "{error}");
     }
 
     const GRACE: Duration = Duration::from_secs(60);

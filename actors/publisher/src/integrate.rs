@@ -246,7 +246,7 @@ impl Core {
     fn subjects_there(&self, upstream: ObjectId) -> Result<HashMap<Vec<u8>, usize>, WorkError> {
         let Some(head) = self.head else { return Ok(HashMap::new()) };
         let range = format!("{head}..{upstream}");
-        let list = self.git.check(&["log", "--format=%s", &range, "--"], None)?;
+        let list = self.git.check(&["log", "--format=%s", &range, "--"])?;
         let mut there = HashMap::new();
         for subject in list.split(|byte| *byte == b'\n').filter(|line| line.starts_with(keep::OURS)) {
             *there.entry(subject.to_vec()).or_default() += 1;
@@ -290,20 +290,20 @@ impl Core {
     fn own_commits(&self, upstream: ObjectId) -> Result<Vec<ObjectId>, WorkError> {
         let Some(head) = self.head else { return Ok(Vec::new()) };
         let range = format!("{upstream}..{head}");
-        let list = self.git.check(&["rev-list", "--reverse", "--topo-order", &range, "--"], None)?;
+        let list = self.git.check(&["rev-list", "--reverse", "--topo-order", &range, "--"])?;
         let id = |line: &[u8]| ObjectId::from_hex(line).map_err(|e| WorkError::object("rev-list", e));
         list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(id).collect()
     }
 
     pub(crate) fn is_ancestor(&self, older: ObjectId, newer: ObjectId) -> Result<bool, WorkError> {
         let (older, newer) = (older.to_string(), newer.to_string());
-        let output = self.git.run(&["merge-base", "--is-ancestor", &older, &newer], None)?;
+        let output = self.git.run(&["merge-base", "--is-ancestor", &older, &newer])?;
         // An object that is gone is nobody's ancestor.
         Ok(output.status.success())
     }
 
     fn merge_base(&self, one: ObjectId, other: ObjectId) -> Result<Option<ObjectId>, WorkError> {
-        let output = self.git.run(&["merge-base", &one.to_string(), &other.to_string()], None)?;
+        let output = self.git.run(&["merge-base", &one.to_string(), &other.to_string()])?;
         let line = output.stdout.split(|byte| *byte == b'\n').next().unwrap_or_default();
         Ok(ObjectId::from_hex(line).ok())
     }

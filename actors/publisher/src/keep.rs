@@ -314,7 +314,7 @@ impl Core {
         }
         // A crash may have come between the bridge's last commits and its noting them.
         let range = format!("{left}..{head}");
-        let list = self.git.check(&["log", "--format=%H %s", &range, "--"], None)?;
+        let list = self.git.check(&["log", "--format=%H %s", &range, "--"])?;
         let ours = list.split(|byte| *byte == b'\n').find_map(|line| {
             let (id, subject) = (line.get(..40)?, line.get(41..)?);
             subject.starts_with(OURS).then(|| ObjectId::from_hex(id).ok()).flatten()

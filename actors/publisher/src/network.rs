@@ -90,7 +90,7 @@ pub fn fetch(Route { git, remote, branch, .. }: &Route) -> Fetched {
         remote,
         &refspec,
     ];
-    match git.run(&args, None) {
+    match git.run(&args) {
         Err(error) => Fetched::Failed(error),
         Ok(output) if output.status.success() => {
             supervision::crash_point!("remote.fetched");
@@ -111,7 +111,7 @@ pub fn push(Route { git, remote, branch, .. }: &Route, aim: &Aim) -> Pushed {
     let lease = format!("--force-with-lease=refs/heads/{branch}:{expected}");
     let flags = ["push", "--porcelain", "--no-recurse-submodules", "--no-follow-tags"];
     let args = [flags.as_slice(), &[&lease, "--", remote, &refspec]].concat();
-    match git.run_with(&NO_DELTA_SEARCH, &args, None) {
+    match git.run_with(&NO_DELTA_SEARCH, &args) {
         Err(error) => Pushed::Failed(error),
         Ok(output) if output.status.success() => {
             supervision::crash_point!("remote.pushed");
@@ -166,7 +166,7 @@ impl Core {
     }
 
     fn ask_remote_kind(&self) -> Result<Option<RemoteKind>, WorkError> {
-        let output = self.git.run(&["remote", "get-url", "--push", "--", &self.config.remote], None)?;
+        let output = self.git.run(&["remote", "get-url", "--push", "--", &self.config.remote])?;
         if !output.status.success() {
             return Ok(None);
         }

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -15,14 +16,14 @@ use gix::odb::pack::index::File as Index;
 use gix::odb::pack::multi_index::File as MultiIndex;
 
 use crate::error::WorkError;
-use crate::git::Git;
+use crate::git::{Git, Input};
 use crate::leftovers;
 use crate::objects::sync_folder;
 
 /// A pack of this size is left as it is: so the work of one consolidation is bounded, whatever lies in the repository.
 const SETTLED_BYTES: u64 = 128 << 20;
 
-/// Objects of small packs that are put together at a time, but for two that are larger: their ids are held in memory.
+/// Objects of small packs that are put together at a time, but for two that are larger: their places are held in memory, a pack at a time.
 const OBJECTS_AT_A_TIME: u64 = 500_000;
 
 /// Loose objects that are packed at a time.
@@ -79,11 +80,9 @@ pub fn consolidate(git: &Git, objects: &Path) -> Result<(), WorkError> {
     leftovers::remove_abandoned(&folder, SystemTime::now());
     let few = geometric(small(&folder, &indexed_together(&folder)?));
     if few.len() > 1 {
-        let mut list = Vec::new();
-        for pack in &few {
-            add_ids(&pack.stem.with_extension("idx"), &mut list)?;
-        }
-        let made = pack(git, &folder, list)?;
+        let indexes: Vec<_> = few.iter().map(|pack| pack.stem.with_extension("idx")).collect();
+        let list = move |out: &mut dyn Write| indexes.iter().try_for_each(|index| write_ids(index, out));
+        let made = pack(git, &folder, Box::new(list))?;
         supervision::crash_point!("housekeeping.consolidated");
         for old in few.iter().filter(|old| !made.contains(&old.stem)) {
             remove(&old.stem)?;
@@ -91,8 +90,8 @@ pub fn consolidate(git: &Git, objects: &Path) -> Result<(), WorkError> {
     }
     let loose = loose(objects);
     if !loose.is_empty() {
-        pack(git, &folder, loose.iter().flat_map(line).collect())?;
-        git.check(&["prune-packed", "-q"], None)?;
+        pack(git, &folder, Box::new(move |out| loose.iter().try_for_each(|id| writeln!(out, "{id}"))))?;
+        git.check(&["prune-packed", "-q"])?;
     }
     Ok(())
 }
@@ -139,33 +138,25 @@ fn geometric(mut packs: Vec<Small>) -> Vec<Small> {
     packs
 }
 
-/// A line that names an object.
-fn line(id: &ObjectId) -> Vec<u8> {
-    format!("{id}\n").into_bytes()
-}
-
-/// Adds the ids of a pack's objects to a list, in the order in which they lie in the pack: what belongs together stays so.
-fn add_ids(index: &Path, list: &mut Vec<u8>) -> Result<(), WorkError> {
-    let opened = Index::at(index, gix::hash::Kind::Sha1).map_err(|e| WorkError::object(index.display(), e))?;
-    let mut objects: Vec<(u64, ObjectId)> = opened.iter().map(|entry| (entry.pack_offset, entry.oid)).collect();
+/// Writes the ids of a pack's objects, a line each, in the order in which they lie in the pack: what belongs together
+/// stays so.
+fn write_ids(index: &Path, out: &mut dyn Write) -> io::Result<()> {
+    let opened = Index::at(index, gix::hash::Kind::Sha1).map_err(io::Error::other)?;
+    let mut objects: Vec<(u64, u32)> =
+        (0..opened.num_objects()).map(|at| (opened.pack_offset_at_index(at), at)).collect();
     objects.sort_unstable();
-    objects.iter().for_each(|(_, id)| list.extend(line(id)));
-    Ok(())
+    objects.iter().try_for_each(|(_, at)| writeln!(out, "{}", opened.oid_at_index(*at)))
 }
 
 /// Puts the objects of a list into a pack and makes it durable; gives the paths of what was made, without their
 /// extensions. One that is named twice is put in once.
-fn pack(git: &Git, folder: &Path, list: Vec<u8>) -> Result<HashSet<PathBuf>, WorkError> {
+fn pack(git: &Git, folder: &Path, list: Input) -> Result<HashSet<PathBuf>, WorkError> {
     let base = folder.join("pack");
     let Some(base) = base.to_str() else { return Err(WorkError::object(base.display(), "its name is no UTF-8")) };
     let args = ["pack-objects", "-q", "--delta-base-offset", "--window=0", base];
-    let output = git.run_with(&OPTIONS, &args, Some(list))?;
-    if !output.status.success() {
-        return Err(crate::git::failure(&args, &output).into());
-    }
+    let made = git.feed(&OPTIONS, &args, list)?;
     sync_folder(folder)?;
-    let made = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(made.split_whitespace().map(|id| folder.join(format!("pack-{id}"))).collect())
+    Ok(String::from_utf8_lossy(&made).split_whitespace().map(|id| folder.join(format!("pack-{id}"))).collect())
 }
 
 fn remove(stem: &Path) -> Result<(), WorkError> {

@@ -40,7 +40,7 @@ impl Core {
             Some(base) => format!("{base}...{head}"),
             None => head.to_string(),
         };
-        let output = self.git.check(&["rev-list", "--count", "--left-right", &ours, "--"], None)?;
+        let output = self.git.check(&["rev-list", "--count", "--left-right", &ours, "--"])?;
         let text = String::from_utf8_lossy(&output);
         let mut numbers = text.split_whitespace().map(|number| number.parse::<u64>().unwrap_or(0));
         if let (Some(theirs), Some(ours)) = (numbers.next(), numbers.next()) {
@@ -67,7 +67,7 @@ impl Core {
             None => head.to_string(),
         };
         args.extend([range.as_str(), "--"]);
-        let list = self.git.check(&args, None)?;
+        let list = self.git.check(&args)?;
         let lines = list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let every = lines.zip(1..).filter(|(_, at)| u64::is_multiple_of(*at, STEP));
         // A list that is too long to be kept is cut short: then there are fewer marks.

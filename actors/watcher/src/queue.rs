@@ -100,7 +100,8 @@ enum State {
 pub(crate) struct Queue {
     settle: Duration,
     max_entries: usize,
-    entries: HashMap<Arc<OsStr>, Entry>,
+    /// In boxes: names come and go, and a table that does so is up to twice as large as what is in it.
+    entries: HashMap<Arc<OsStr>, Box<Entry>>,
     pending: BTreeSet<Place>,
     large: BTreeSet<Arc<OsStr>>,
     ignored: HashMap<OsString, (Ignored, u64)>,
@@ -145,7 +146,7 @@ impl Queue {
         for (name, stamp) in aboard {
             let state = State::InFlight { changed: false };
             let entry = Entry { stamp, first_seen: now, stamp_seen: now, scan: 0, stayed: 0, stale: 0, state };
-            self.entries.insert(Arc::from(name), entry);
+            self.entries.insert(Arc::from(name), Box::new(entry));
         }
     }
 
@@ -227,7 +228,7 @@ impl Queue {
         // What has been in flight before is another document when it changed.
         let first_seen = old.as_ref().filter(|_| same || stayed == 0).map_or(now, |old| old.first_seen);
         let was_here = |old: &Entry| (old.stamp.kind, old.stamp.inode) == (stamp.kind, stamp.inode) && old.stayed > 0;
-        let park = stamp.kind == Kind::Folder && old.as_ref().is_some_and(was_here);
+        let park = stamp.kind == Kind::Folder && old.as_deref().is_some_and(was_here);
         if stamp.kind == Kind::Folder && self.parked >= MAX_PARKED {
             return false;
         }
@@ -277,10 +278,10 @@ impl Queue {
             _ => {}
         }
         self.pending.extend(place);
-        self.entries.insert(name, entry);
+        self.entries.insert(name, Box::new(entry));
     }
 
-    fn remove(&mut self, name: &OsStr) -> Option<Entry> {
+    fn remove(&mut self, name: &OsStr) -> Option<Box<Entry>> {
         let (name, entry) = self.entries.remove_entry(name)?;
         match &entry.state {
             State::Pending { key, .. } => drop(self.pending.remove(&(Arc::clone(key), name))),
