@@ -115,6 +115,34 @@ fn what_could_not_be_pushed_in_one_life_is_pushed_in_the_next() {
 }
 
 #[test]
+fn a_stop_ends_a_consolidation_of_packs_and_pushes_what_waited_behind_it() {
+    let cloud = Cloud::new();
+    cloud.git(&["config", "maintenance.auto", "false"]);
+    for n in 0..60 {
+        cloud.git(&["commit", "-q", "--allow-empty", "-m", &format!("a person's {n}")]);
+        cloud.git(&["repack", "-dq"]);
+    }
+    cloud.git(&["push", "-q"]);
+    let mark = cloud.world().join("mark");
+    let mark = mark.display();
+    let hangs =
+        cloud.git_with(&format!("case \" $* \" in *\" --window=0 \"*) echo $$ > '{mark}'; exec sleep 10000;; esac"));
+    let bridge = Bridge::start_with(&cloud, |run| {
+        run.env("PATH", hangs);
+    });
+    bridge.wait_for("a consolidation", || cloud.world().join("mark").exists());
+    cloud.submit(&Doc::noop("behind"));
+    bridge.local_history("the commit", |history| all_published(&["behind".to_owned()], history));
+    bridge.emptied();
+    bridge.stop();
+    assert_each_once(&["behind".to_owned()], &cloud.published());
+    let pid = fs::read_to_string(cloud.world().join("mark")).unwrap();
+    let ended = !fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| line.contains("10000"));
+    assert!(ended, "the consolidation outlives the bridge");
+    assert_sound(&cloud.committed());
+}
+
+#[test]
 fn a_command_that_someone_pushes_is_executed() {
     let cloud = Cloud::new();
     let bridge = Bridge::start(&cloud);

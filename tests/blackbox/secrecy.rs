@@ -9,30 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
 
-use crate::harness::cloud::set_mode;
 use crate::harness::document::sha256;
 use crate::harness::git::{outcomes, results, with_subject};
 use crate::harness::snapshot::files;
 use crate::harness::{Bridge, Cloud, Doc};
-
-/// A `git` that comes first in `PATH`, writes down what it was given, and goes on as the real one.
-fn spying_git(cloud: &Cloud) -> (PathBuf, PathBuf) {
-    let real = std::env::split_paths(&std::env::var_os("PATH").unwrap())
-        .map(|folder| folder.join("git"))
-        .find(|path| path.is_file())
-        .expect("git is in PATH");
-    let (folder, notes) = (cloud.world().join("bin"), cloud.world().join("notes"));
-    fs::create_dir(&folder).unwrap();
-    fs::create_dir(&notes).unwrap();
-    let script = format!(
-        "#!/bin/sh\n{{ env; echo \"ARGUMENTS $0 $*\"; }} > \"{}/$$\"\nexec \"{}\" \"$@\"\n",
-        notes.display(),
-        real.display()
-    );
-    fs::write(folder.join("git"), script).unwrap();
-    set_mode(&folder.join("git"), 0o755);
-    (folder, notes)
-}
 
 /// The forms in which a secret could give itself away.
 fn tells(secret: &str) -> Vec<Vec<u8>> {
@@ -76,12 +56,12 @@ fn the_secret_appears_nowhere() {
     let cloud = Cloud::new();
     let next = format!("next+{:032x}/=", rand::random::<u128>());
     let secrets: Vec<Vec<u8>> = [cloud.secret.as_str(), &next].into_iter().flat_map(tells).collect();
-    let (bin, notes) = spying_git(&cloud);
+    let notes = cloud.world().join("notes");
+    fs::create_dir(&notes).unwrap();
+    let spying = cloud.git_with(&format!("{{ env; echo \"ARGUMENTS $0 $*\"; }} > \"{}/$$\"", notes.display()));
     let bridge = Bridge::start_with(&cloud, |run| {
-        let path = std::env::var_os("PATH").unwrap();
-        let path = std::env::join_paths([bin.clone()].into_iter().chain(std::env::split_paths(&path))).unwrap();
         let ends = (Utc::now() + TimeDelta::hours(1)).to_rfc3339();
-        run.env("PATH", path).env("GPT_BRIDGE_HMAC_SECRET_NEXT", &next).env("GPT_BRIDGE_HMAC_ROTATION_ENDS", ends);
+        run.env("PATH", spying).env("GPT_BRIDGE_HMAC_SECRET_NEXT", &next).env("GPT_BRIDGE_HMAC_ROTATION_ENDS", ends);
         run.env("RUST_LOG", "trace");
     });
     let documents = every_kind(&cloud, &next);

@@ -1,6 +1,7 @@
 //! A throw-away CLOUD: a folder with a clone, its bare remote, and an isolated home for git.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -113,6 +114,19 @@ impl Cloud {
         command.env("HOME", &home).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", home.join("gitconfig"));
         command.env("LC_ALL", "C.UTF-8").env("GIT_TERMINAL_PROMPT", "0").current_dir(self.world());
         command
+    }
+
+    /// Puts a `git` before the real one that does what `script` says, and goes on as the real one if that comes to its
+    /// end. Returns the `PATH` by which it is found.
+    pub fn git_with(&self, script: &str) -> OsString {
+        let path = std::env::var_os("PATH").unwrap();
+        let folders: Vec<_> = std::env::split_paths(&path).collect();
+        let real = folders.iter().map(|folder| folder.join("git")).find(|path| path.is_file()).expect("git is in PATH");
+        let folder = self.fresh("bin");
+        let git = folder.join("git");
+        write(&git, format!("#!/bin/sh\n{script}\nexec \"{}\" \"$@\"\n", real.display()));
+        set_mode(&git, 0o755);
+        std::env::join_paths([folder].into_iter().chain(folders)).unwrap()
     }
 
     /// The bridge with `CLOUD` and the secret set.

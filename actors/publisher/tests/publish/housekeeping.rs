@@ -1,6 +1,6 @@
 //! Packs, loose objects, reflogs and leftovers, in a repository that is in use.
 
-use publisher::housekeeping::{LOOSE_MAX, PACKS_MAX, clutter};
+use publisher::housekeeping::{LOOSE_MAX, PACKS_MAX, PACKS_URGENT, clutter};
 
 use crate::world::{World, git, run, try_git, until, write};
 
@@ -50,6 +50,35 @@ fn packs_and_peoples_loose_objects_are_consolidated_in_a_quiet_moment() {
         assert_eq!(kept, 1, "every pack is named by the branch");
         assert!(theirs.iter().all(|pack| pack.exists()));
         git(&world.cloud, &["multi-pack-index", "verify"]);
+        world.assert_sound();
+    });
+}
+
+#[test]
+fn many_packs_are_consolidated_although_there_is_never_a_quiet_moment() {
+    let mut world = World::seeded();
+    let packs = {
+        let objects = world.cloud.join(".git/objects");
+        move || clutter(&objects).packs
+    };
+    run(world.config(), |bridge| async move {
+        until("a first look", || bridge.status.is_ready()).await;
+        // What cannot be pushed is never quiet.
+        let away = world.remote.with_extension("away");
+        std::fs::rename(&world.remote, &away).unwrap();
+        let (mut sent, mut most) = (0, 0);
+        while sent < PACKS_URGENT as u64 || packs() >= PACKS_MAX {
+            let filed = world.file(&format!("c-{sent}"));
+            bridge.send(filed).await;
+            sent += 1;
+            until("its commit", || bridge.status.committed() >= sent).await;
+            most = most.max(packs());
+            assert!(sent < 20 * PACKS_URGENT as u64, "they are never consolidated");
+        }
+        assert!(most > 2 * PACKS_MAX, "{most}: there was a quiet moment");
+        std::fs::rename(&away, &world.remote).unwrap();
+        until("a push", || git(&world.remote, &["rev-list", "--count", "main"]) == (sent + 1).to_string()).await;
+        bridge.quiet(&world, sent).await;
         world.assert_sound();
     });
 }
