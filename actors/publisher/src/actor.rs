@@ -17,7 +17,7 @@ use protocol::message::Filed;
 use supervision::{Envelope, Lifeline, MAILBOX_CAPACITY, Panicked, effect};
 
 use self::attempts::Attempts;
-use self::round::Round;
+use self::round::{Round, TIDY_PAUSE};
 use self::stop::Stopping;
 pub use self::stop::{Stop, Stopped};
 use self::times::Times;
@@ -53,6 +53,7 @@ pub struct Publisher {
     index: IndexClock,
     scan_at: Option<Instant>,
     tidy_at: Option<Instant>,
+    tidy_pause: Duration,
     retry_at: Option<Instant>,
     trouble: Option<String>,
     stop: Option<Stopping>,
@@ -90,6 +91,7 @@ impl Publisher {
             index: IndexClock::default(),
             scan_at: None,
             tidy_at: None,
+            tidy_pause: TIDY_PAUSE,
             retry_at: None,
             trouble: None,
             stop: None,

@@ -188,8 +188,47 @@ fn loose(objects: &Path) -> Vec<ObjectId> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_pack_is_removed_only_for_one_that_has_all_its_objects() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = Git::new(dir.path(), Duration::from_secs(60), Arc::default());
+        git.check(&["init", "-q"]).unwrap();
+        let objects = dir.path().join(".git/objects");
+        let all = || names(&objects.join("pack")).filter(|path| path.extension().is_some_and(|it| it == "pack"));
+        for n in 0..3 {
+            let text = format!("{n} is a number\n").repeat(10 + n);
+            let write = Box::new(move |out: &mut dyn Write| out.write_all(text.as_bytes()));
+            git.feed(&[], &["hash-object", "-w", "--stdin"], write).unwrap();
+            let loose = loose(&objects);
+            let list = Box::new(move |out: &mut dyn Write| loose.iter().try_for_each(|id| writeln!(out, "{id}")));
+            pack(&git, &objects.join("pack"), list).unwrap();
+            git.check(&["prune-packed", "-q"]).unwrap();
+        }
+        let before: BTreeSet<_> = all().collect();
+        assert_eq!(before.len(), 3);
+        let damaged = before.first().unwrap();
+        let sound = fs::read(damaged).unwrap();
+        let mut bytes = sound.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        let put = |bytes: &[u8]| fs::remove_file(damaged).and_then(|()| fs::write(damaged, bytes)).unwrap();
+        put(&bytes);
+        consolidate(&git, &objects).unwrap_err();
+        assert!(before.is_subset(&all().collect()), "nothing is removed");
+        put(&sound);
+        consolidate(&git, &objects).unwrap();
+        assert_eq!(all().count(), 1);
+        git.check(&["fsck", "--full", "--strict"]).unwrap();
+        assert_eq!(count(&all().next().unwrap().with_extension("idx")), Some(3));
+    }
 
     #[test]
     fn the_smallest_packs_are_put_together_and_large_ones_left() {

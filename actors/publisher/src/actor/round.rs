@@ -19,8 +19,11 @@ use crate::packs;
 use crate::remote::{Backlog, Step};
 use crate::status::Push;
 
-/// The shortest time between two consolidations of packs.
-const TIDY_PAUSE: Duration = Duration::from_secs(10);
+/// The shortest time between two consolidations of packs; after one that failed it is doubled.
+pub(super) const TIDY_PAUSE: Duration = Duration::from_secs(10);
+
+/// The longest: a pack that is damaged stays so until a person sees to it.
+const TIDY_PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// Where a round towards the remote stands.
 #[derive(Debug)]
@@ -172,8 +175,7 @@ impl Publisher {
 
     fn consolidate(&mut self, now: Instant, ctx: &mut Context<Self>) {
         let Some(Route { git, objects, .. }) = self.route.clone() else { return };
-        // What cannot be tidied is not tried again and again.
-        self.tidy_at = Some(now + TIDY_PAUSE);
+        self.tidy_at = Some(now + self.tidy_pause);
         self.view.clutter = Clutter::default();
         self.round = Round::Child;
         let git = git.with_cancel(Arc::clone(&self.tidy_cancel));
@@ -181,10 +183,15 @@ impl Publisher {
         effect(self, ctx, (), work, |actor, ctx, outcome| {
             actor.round = Round::Idle;
             match outcome {
-                Ok(((), Ok(()))) => {}
+                Ok(((), Ok(()))) => actor.tidy_pause = TIDY_PAUSE,
                 // A stop does not wait for it.
                 Ok(((), Err(_))) if actor.stop.is_some() => {}
-                Ok(((), Err(error))) => tracing::warn!(%error, "packs are consolidated later"),
+                Ok(((), Err(error))) => {
+                    actor.tidy_pause = actor.tidy_pause.saturating_mul(2).min(TIDY_PAUSE_MAX);
+                    actor.tidy_at = Some(Instant::now() + actor.tidy_pause);
+                    let pause = actor.tidy_pause.as_secs();
+                    tracing::warn!(%error, pause, "packs are consolidated later; `git fsck` tells whether one is damaged");
+                }
                 Err(panicked) => return actor.broken(&panicked, ctx),
             }
             actor.pump(ctx);
