@@ -141,7 +141,9 @@ impl Root {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
-        let mut bytes = Vec::new();
+        // One byte more, so that a file which has not grown since shows its end there.
+        let expected = u64::try_from(stat.st_size).unwrap_or_default().min(limit) as usize + 1;
+        let mut bytes = Vec::with_capacity(expected);
         File::from(file).take(limit + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("over {limit} bytes")));

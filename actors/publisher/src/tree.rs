@@ -96,8 +96,10 @@ fn parse_entry(bytes: &[u8]) -> Option<(Named, &[u8])> {
 
 /// A tree object's bytes.
 #[must_use]
-pub fn serialize<'a>(entries: impl Iterator<Item = (&'a [u8], Leaf)>) -> Vec<u8> {
-    let mut bytes = Vec::new();
+pub fn serialize<'a>(entries: impl Iterator<Item = (&'a [u8], Leaf)> + Clone) -> Vec<u8> {
+    // A mode and its space, the byte after the name, the id.
+    const BESIDE_THE_NAME: usize = 7 + 1 + 20;
+    let mut bytes = Vec::with_capacity(entries.clone().map(|(key, _)| key.len() + BESIDE_THE_NAME).sum());
     for (key, leaf) in entries {
         // Folders are written whole again and again: the usual modes cost no formatting.
         match leaf.mode {
@@ -213,7 +215,7 @@ impl Folder {
         if raw.is_empty() {
             return Ok(None);
         }
-        let id = sink.put_tree(path, serialize(raw.into_iter()))?;
+        let id = sink.put_tree(path, serialize(raw.iter().copied()))?;
         self.id = Some(id);
         Ok(self.id)
     }

@@ -119,7 +119,9 @@ struct Delta {
 
 impl Delta {
     fn new(old: usize, new: usize) -> Self {
-        let mut out = Vec::new();
+        // Most are small beside this: an entry more in a folder, a line more in the log.
+        const USUAL: usize = 512;
+        let mut out = Vec::with_capacity(USUAL);
         size_varint(old, &mut out);
         size_varint(new, &mut out);
         Self { out, run: (0, 0) }
