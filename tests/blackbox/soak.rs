@@ -210,6 +210,9 @@ impl<'a> Soak<'a> {
             wanted.iter().all(|subject| there.contains_key(subject.as_str()))
         });
         bridge.emptied();
+        // What others pushed last has to be fetched yet, which a stop does not wait for.
+        let tip = |folder: &Path| self.cloud.git_at(folder, &["rev-parse", "main"]);
+        bridge.wait_for("both sides to agree", || tip(&self.cloud.remote()) == tip(self.cloud.root()));
         println!("all was published {:.1?} after the last event", start.elapsed());
         bridge.stop();
         history
