@@ -15,7 +15,7 @@ use crate::folder::{Kind, Stamp};
 use crate::status::Ignored;
 
 /// The most names of commands that are remembered; of more, those that come first are, and the rest is found again
-/// when half of these are done. Each takes about 350 bytes.
+/// when half of these are done. Each takes about 400 bytes.
 pub const MAX_ENTRIES: usize = 100_000;
 /// The most ignored names that are remembered, so as to be reported once only.
 const MAX_IGNORED: usize = 10_000;
