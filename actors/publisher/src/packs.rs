@@ -194,7 +194,14 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use gix::objs::Kind;
+
     use super::*;
+    use crate::objects::Store;
+
+    fn only_id(index: &Path) -> ObjectId {
+        Index::at(index, gix::hash::Kind::Sha1).unwrap().oid_at_index(0).to_owned()
+    }
 
     #[test]
     fn a_pack_is_removed_only_for_one_that_has_all_its_objects() {
@@ -224,7 +231,13 @@ mod tests {
         consolidate(&git, &objects).unwrap_err();
         assert!(before.is_subset(&all().collect()), "nothing is removed");
         put(&sound);
+        // One who knows all the indexes, has opened one of the packs, and goes on while they are replaced.
+        let store = Store::new(gix::open(dir.path()).unwrap());
+        let blobs: Vec<ObjectId> = before.iter().map(|pack| only_id(&pack.with_extension("idx"))).collect();
+        store.read(ObjectId::empty_blob(gix::hash::Kind::Sha1), Kind::Commit).unwrap_err();
+        store.read(blobs[0], Kind::Blob).unwrap();
         consolidate(&git, &objects).unwrap();
+        blobs.iter().for_each(|blob| assert!(!store.read(*blob, Kind::Blob).unwrap().is_empty()));
         assert_eq!(all().count(), 1);
         git.check(&["fsck", "--full", "--strict"]).unwrap();
         assert_eq!(count(&all().next().unwrap().with_extension("idx")), Some(3));
