@@ -23,8 +23,12 @@ use crate::objects::sync_folder;
 /// A pack of this size is left as it is: so the work of one consolidation is bounded, whatever lies in the repository.
 const SETTLED_BYTES: u64 = 128 << 20;
 
-/// Objects of small packs that are put together at a time, but for two that are larger: their places are held in memory, a pack at a time.
+/// Objects of small packs that are put together at a time, but for two that are larger: their places are held in memory,
+/// a pack at a time.
 const OBJECTS_AT_A_TIME: u64 = 500_000;
+
+/// Bytes of small packs that are put together at a time, but for two that are larger: a child has a time limit.
+const BYTES_AT_A_TIME: u64 = 512 << 20;
 
 /// Loose objects that are packed at a time.
 const LOOSE_AT_A_TIME: usize = 100_000;
@@ -56,6 +60,7 @@ struct Small {
     /// Its path without an extension.
     stem: PathBuf,
     objects: u64,
+    bytes: u64,
 }
 
 /// The packs in the folder `objects/pack` that are not settled.
@@ -81,10 +86,15 @@ pub fn consolidate(git: &Git, objects: &Path) -> Result<(), WorkError> {
     let few = geometric(small(&folder, &indexed_together(&folder)?));
     if few.len() > 1 {
         let indexes: Vec<_> = few.iter().map(|pack| pack.stem.with_extension("idx")).collect();
+        has_room(&folder, few.iter().map(|pack| pack.bytes).sum())?;
         let list = move |out: &mut dyn Write| indexes.iter().try_for_each(|index| write_ids(index, out));
         let made = pack(git, &folder, Box::new(list))?;
+        let most = few.iter().map(|pack| pack.objects).max();
+        if count(&made.with_extension("idx")) < most {
+            return Err(WorkError::object(made.display(), "it has not all objects of the packs that it was made of"));
+        }
         supervision::crash_point!("housekeeping.consolidated");
-        for old in few.iter().filter(|old| !made.contains(&old.stem)) {
+        for old in few.iter().filter(|old| old.stem != made) {
             remove(&old.stem)?;
         }
     }
@@ -113,7 +123,21 @@ fn small(folder: &Path, indexed_together: &HashSet<PathBuf>) -> Vec<Small> {
         !indexed_together.contains(stem) && MARKS.iter().all(|mark| !stem.with_extension(mark).exists())
     };
     let stems = unsettled(folder).into_iter().map(|path| path.with_extension("")).filter(alike);
-    stems.filter_map(|stem| Some(Small { objects: count(&stem.with_extension("idx"))?, stem })).collect()
+    let look = |stem: PathBuf| {
+        let bytes = stem.with_extension("pack").metadata().ok()?.len();
+        Some(Small { objects: count(&stem.with_extension("idx"))?, bytes, stem })
+    };
+    stems.filter_map(look).collect()
+}
+
+/// Whether there is room for what is about to be written, twice over: a child that finds the disk full leaves what it has
+/// written.
+fn has_room(folder: &Path, bytes: u64) -> Result<(), WorkError> {
+    let stat = rustix::fs::statvfs(folder).map_err(|e| WorkError::io(folder, io::Error::from(e)))?;
+    if stat.f_bavail.saturating_mul(stat.f_frsize) < bytes.saturating_mul(2) {
+        return Err(WorkError::io(folder, io::Error::new(io::ErrorKind::StorageFull, "no room to put packs together")));
+    }
+    Ok(())
 }
 
 /// Objects in a pack: an index's last fan-out entry (gitformat-pack(5)). `None` where there is no such index.
@@ -124,9 +148,10 @@ fn count(index: &Path) -> Option<u64> {
 /// The smallest packs, up to the first with at least twice the objects of all before it, and not too many at a time.
 fn geometric(mut packs: Vec<Small>) -> Vec<Small> {
     packs.sort_by_key(|pack| pack.objects);
-    let (mut sum, mut end) = (0, 0);
+    let (mut sum, mut bytes, mut end) = (0, 0, 0);
     for (at, pack) in packs.iter().enumerate() {
-        if at > 1 && sum + pack.objects > OBJECTS_AT_A_TIME {
+        bytes += pack.bytes;
+        if at > 1 && (sum + pack.objects > OBJECTS_AT_A_TIME || bytes > BYTES_AT_A_TIME) {
             break;
         }
         if at > 0 && pack.objects < sum * 2 {
@@ -148,15 +173,20 @@ fn write_ids(index: &Path, out: &mut dyn Write) -> io::Result<()> {
     objects.iter().try_for_each(|(_, at)| writeln!(out, "{}", opened.oid_at_index(*at)))
 }
 
-/// Puts the objects of a list into a pack and makes it durable; gives the paths of what was made, without their
-/// extensions. One that is named twice is put in once.
-fn pack(git: &Git, folder: &Path, list: Input) -> Result<HashSet<PathBuf>, WorkError> {
+/// Puts the objects of a list into a pack and makes it durable; gives the path of what was made, without an extension.
+/// One that is named twice is put in once.
+fn pack(git: &Git, folder: &Path, list: Input) -> Result<PathBuf, WorkError> {
     let base = folder.join("pack");
     let Some(base) = base.to_str() else { return Err(WorkError::object(base.display(), "its name is no UTF-8")) };
     let args = ["pack-objects", "-q", "--delta-base-offset", "--window=0", base];
     let made = git.feed(&OPTIONS, &args, list)?;
     sync_folder(folder)?;
-    Ok(String::from_utf8_lossy(&made).split_whitespace().map(|id| folder.join(format!("pack-{id}"))).collect())
+    let made = String::from_utf8_lossy(&made);
+    let mut made = made.split_whitespace();
+    match (made.next(), made.next()) {
+        (Some(id), None) => Ok(folder.join(format!("pack-{id}"))),
+        _ => Err(WorkError::object(folder.display(), "git did not tell which pack it has made")),
+    }
 }
 
 fn remove(stem: &Path) -> Result<(), WorkError> {
@@ -246,7 +276,10 @@ mod tests {
     #[test]
     fn the_smallest_packs_are_put_together_and_large_ones_left() {
         let of = |counts: &[u64]| {
-            let packs = counts.iter().map(|objects| Small { stem: PathBuf::new(), objects: *objects }).collect();
+            let packs = counts
+                .iter()
+                .map(|objects| Small { stem: PathBuf::new(), objects: *objects, bytes: *objects * 4_000 })
+                .collect();
             geometric(packs).iter().map(|pack| pack.objects).collect::<Vec<_>>()
         };
         assert_eq!(of(&[]), [0; 0]);
@@ -255,6 +288,7 @@ mod tests {
         assert_eq!(of(&[10, 10, 10, 1000]), [10, 10, 10]);
         assert_eq!(of(&[1000, 10, 10, 10, 61]), [10, 10, 10], "in whatever order they lie there");
         assert_eq!(of(&[400_000, 400_000, 400_000]), [400_000, 400_000], "not too many at a time");
+        assert_eq!(of(&[100_000, 100_000, 100_000]), [100_000, 100_000], "nor too much");
         assert_eq!(of(&[1, 2, 6, 10]), [1, 2, 6, 10], "the last is not large beside the others");
     }
 }

@@ -22,6 +22,8 @@ const MAX_NAMES: usize = 1_000_000;
 const IDLE_SEGMENTS: usize = 16;
 /// A file is written, and noted in the audit log, within so long; midnight may lie between.
 const WRITING: Duration = Duration::from_secs(3600);
+/// The most days that are looked at so.
+const MAX_DAYS: usize = 32;
 
 impl Core {
     /// In quiet moments: brings the folders on disk in line with the branch where a crash or a person left them
@@ -109,6 +111,10 @@ impl Core {
         let mut files = Lookout::new(&self.root);
         let mut days = BTreeSet::new();
         for name in names {
+            // What strangers left there may be of any day; what a kill left is of the latest.
+            while days.len() > MAX_DAYS {
+                days.pop_first();
+            }
             let Some(stat) = files.stat(&Path::new(folder).join(name)) else { continue };
             let (_, nanos, _) = stamp(&stat);
             let Some(written) = u64::try_from(nanos).ok().map(Duration::from_nanos) else { continue };

@@ -22,8 +22,8 @@ use crate::status::Push;
 /// The shortest time between two consolidations of packs; after one that failed it is doubled.
 pub(super) const TIDY_PAUSE: Duration = Duration::from_secs(10);
 
-/// The longest: a pack that is damaged stays so until a person sees to it.
-const TIDY_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// The longest: what is damaged stays so until a person sees to it, and packs gather meanwhile.
+const TIDY_PAUSE_MAX: Duration = Duration::from_secs(600);
 
 /// Where a round towards the remote stands.
 #[derive(Debug)]
@@ -183,7 +183,10 @@ impl Publisher {
         effect(self, ctx, (), work, |actor, ctx, outcome| {
             actor.round = Round::Idle;
             match outcome {
-                Ok(((), Ok(()))) => actor.tidy_pause = TIDY_PAUSE,
+                Ok(((), Ok(()))) => {
+                    actor.tidy_pause = TIDY_PAUSE;
+                    actor.tidy_at = Some(Instant::now() + TIDY_PAUSE);
+                }
                 // A stop does not wait for it.
                 Ok(((), Err(_))) if actor.stop.is_some() => {}
                 Ok(((), Err(error))) => {
