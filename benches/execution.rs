@@ -153,6 +153,7 @@ fn pipeline(cloud: &Path, expected: u64, done: mpsc::Sender<Instant>) -> Port<Ca
         deny: Vec::new(),
         allow_delete: false,
         limits: Limits { max_files_changed: 1_000, ..Limits::default() },
+        ids: Default::default(),
     };
     let targets = Targets::from([("MAIN".to_owned(), target)]);
     let status = Arc::new(ExecutorStatus::default());

@@ -28,7 +28,6 @@ use crate::instance::InstanceLock;
 pub mod chain;
 mod commits;
 pub mod disk;
-mod git_id;
 pub mod judge;
 pub mod parallel;
 mod progress;
@@ -142,7 +141,8 @@ impl Look {
     pub fn take(cloud: &Path, root: &Root) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", cloud.display()));
         let head = Head::read(cloud)?;
-        let chain = chain::read(root).map_err(failed)?;
+        let ids = head.as_ref().map(Head::ids).unwrap_or_default();
+        let chain = chain::read(root, ids).map_err(failed)?;
         let shelf = Shelf::list(root).map_err(failed)?;
         Ok(Self { chain, shelf, head })
     }

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use protocol::git_id::ObjectFormat;
+
 use crate::exit::one_line;
 
 /// The longest that one question may take.
@@ -75,6 +77,16 @@ pub fn ask_within(folder: &Path, args: &[&str], limit: Duration) -> Result<Strin
     let (stdout, _) = run(folder, args, None, MAX_OUTPUT_BYTES, limit)?;
     let text = String::from_utf8_lossy(&stdout).into_owned();
     Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
+}
+
+/// By what git names files' bytes in the repository that `folder` belongs to; outside of any, by what `git apply` takes
+/// there.
+#[must_use]
+pub fn object_format(folder: &Path) -> ObjectFormat {
+    match ask(folder, &["rev-parse", "--show-object-format"]) {
+        Ok(format) if format == "sha256" => ObjectFormat::Sha256,
+        _ => ObjectFormat::Sha1,
+    }
 }
 
 /// What git prints when asked `args` in `folder`, given `input`, byte for byte. Objects are taken as they are in this

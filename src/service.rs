@@ -35,6 +35,7 @@ use watcher::{Pause, Watcher, WatcherConfig};
 
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::git;
 use crate::http;
 use crate::manager::{Inherited, Manager, Threads};
 use crate::observed::{Observed, Phase};
@@ -69,6 +70,7 @@ pub fn targets(config: &Config, cloud: &Path) -> BTreeMap<String, TargetConfig> 
         deny: target.deny.clone(),
         allow_delete: target.allow_delete,
         limits: target.limits,
+        ids: git::object_format(&target.root),
     };
     config.targets.iter().map(|(name, config)| (name.clone(), target(config))).collect()
 }

@@ -5,11 +5,11 @@ use std::os::unix::fs::MetadataExt as _;
 
 use protocol::audit::{AuditLine, AuditResult};
 use protocol::digest::Sha256;
+use protocol::git_id::{GitId, ObjectFormat};
 use protocol::id::CommandId;
 use rustix::fs::FileType;
 
 use super::disk::{self, DIGITS, Root, Unread, is_number};
-use super::git_id::GitId;
 use super::parallel;
 
 /// The log that grows.
@@ -134,15 +134,15 @@ struct Part {
     id: GitId,
 }
 
-/// Reads the whole log.
+/// Reads the whole log; `ids` is by what git names those that were rolled over.
 ///
 /// # Errors
 /// When a log cannot be read.
-pub fn read(root: &Root) -> io::Result<Chain> {
+pub fn read(root: &Root, ids: ObjectFormat) -> io::Result<Chain> {
     let files = files(root)?;
     let parts = parallel::map(&files.rolled, |path| -> io::Result<Part> {
         let bytes = root.read(path, MAX_LOG_BYTES).map_err(|error| io::Error::other(format!("{path}: {error}")))?;
-        Ok(Part { lines: lines(&bytes).collect(), bytes: bytes.len() as u64, id: GitId::of_blob(&bytes) })
+        Ok(Part { lines: lines(&bytes).collect(), bytes: bytes.len() as u64, id: GitId::of_blob(ids, &bytes) })
     });
     let mut chain = Chain::default();
     let mut prev = Sha256::ZERO;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use archiver::Folder;
 use protocol::digest::Sha256;
+use protocol::git_id::{GitId, ObjectFormat};
 use protocol::id::CommandId;
 
 use crate::exit::Failure;
@@ -13,7 +14,6 @@ use crate::git::{self, GitError};
 
 use super::chain::{Chain, LIVE_LOG, MAX_LOG_BYTES, Rolled, letter_names};
 use super::disk::{self, ByName, FOLDERS, Root};
-use super::git_id::GitId;
 
 /// The longest listing of a commit's files that is taken, in bytes: some ten million files.
 const MAX_LISTING_BYTES: u64 = 1024 * 1024 * 1024;
@@ -92,6 +92,12 @@ impl Head {
             }
             _ => {}
         }
+    }
+
+    /// By what git names what is in it.
+    #[must_use]
+    pub fn ids(&self) -> ObjectFormat {
+        GitId::from_hex(&self.commit).map(|id| id.format()).unwrap_or_default()
     }
 
     /// The id of the artifact of this name.

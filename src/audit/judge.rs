@@ -14,7 +14,6 @@ use protocol::signing::Keyring;
 use super::chain::{Line, letter_names, stems};
 use super::commits::Head;
 use super::disk::{Item, MAX_ARTIFACT_BYTES, Root, Shelf};
-use super::git_id::GitId;
 use super::{Finding, Kind, spelling};
 
 /// What was counted on the way.
@@ -132,7 +131,7 @@ impl Case<'_, '_> {
         Judge::count(&tally.artifacts, 1);
         Judge::count(&tally.bytes, bytes.len() as u64);
         match self.judge.head.and_then(|head| head.artifact(item.folder, &item.name)) {
-            Some(id) if id == GitId::of_blob(&bytes) => Judge::count(&tally.committed, 1),
+            Some(id) if id.names(&bytes) => Judge::count(&tally.committed, 1),
             Some(_) => self.say_of(Kind::Changed, &path, &key, "is not what was committed"),
             None => {}
         }

@@ -6,6 +6,7 @@ use chrono::Utc;
 use clap::Subcommand;
 use protocol::command::Document;
 use protocol::digest::Sha256;
+use protocol::git_id::ObjectFormat;
 use protocol::id::CommandId;
 use protocol::reason::Reason;
 use serde_json::{Value, json};
@@ -152,7 +153,7 @@ fn show(root: &Root, name: &str, unsigned: bool) -> Result<(), Failure> {
         let mut draft = Draft::parse(letter.document()?.as_bytes())?;
         draft.remove(&["hmac", "nonce", "issued_at", "expires_at"]);
         // Whoever took the id, this document cannot have it any more.
-        let chain = chain::read(root).map_err(unreadable)?;
+        let chain = chain::read(root, ObjectFormat::default()).map_err(unreadable)?;
         if letter.id.as_deref().is_some_and(|id| taken_by(&chain, id).is_some()) {
             draft.remove(&["id"]);
         }
@@ -209,7 +210,7 @@ impl Requeue<'_> {
         let shelf = Shelf::list(self.root).map_err(unreadable)?;
         let letter = letters::find(self.root, &shelf, name)?;
         let raw = letter.document()?;
-        let chain = chain::read(self.root).map_err(unreadable)?;
+        let chain = chain::read(self.root, ObjectFormat::default()).map_err(unreadable)?;
         let refuse =
             |why: String| Failure::failed(format!("{} cannot go in again: {why}; {}", letter.path, self.anew(&letter)));
         let now = Utc::now();

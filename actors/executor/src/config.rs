@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use protocol::git_id::ObjectFormat;
+
 /// The configured targets, by name.
 pub type Targets = BTreeMap<String, TargetConfig>;
 
@@ -20,6 +22,8 @@ pub struct TargetConfig {
     pub allow_delete: bool,
     /// The most that any one command may ask for.
     pub limits: Limits,
+    /// By what git names files in the repository that the root belongs to.
+    pub ids: ObjectFormat,
 }
 
 /// The most that a command may ask for.

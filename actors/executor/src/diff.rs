@@ -1,11 +1,12 @@
 //! The mutation as a git-format diff that `git apply` accepts, forwards and with `-R`. It looks at nothing but the
 //! before- and after-images.
 
-pub(crate) mod binary;
+mod binary;
 mod text;
 
 use std::collections::BTreeSet;
 
+use protocol::git_id::{GitId, ObjectFormat};
 use protocol::path::RelativePath;
 
 use crate::overlay::{Change, Origin};
@@ -13,12 +14,11 @@ use crate::tree::Image;
 
 /// From this similarity on (in per cent, as git's default) a moved and edited file is shown as a rename.
 const MIN_SIMILARITY: u64 = 50;
-/// What git writes for the blob of a file that is not there.
-const NO_BLOB: &str = "0000000000000000000000000000000000000000";
 
-/// Renders the changes, which come in path order; empty where there are none.
+/// Renders the changes, which come in path order; empty where there are none. Files are named as git names them in a
+/// repository of this format, for it applies a binary patch only where the ids are its own.
 #[must_use]
-pub fn render(changes: &[Change]) -> Vec<u8> {
+pub fn render(changes: &[Change], ids: ObjectFormat) -> Vec<u8> {
     let renames: Vec<Option<(&Origin, u64)>> = changes.iter().map(rename).collect();
     let origins: BTreeSet<&RelativePath> = renames.iter().flatten().map(|(origin, _)| &origin.path).collect();
     let mut out = Vec::new();
@@ -30,6 +30,7 @@ pub fn render(changes: &[Change]) -> Vec<u8> {
                     to: &change.path,
                     before: Some(&origin.image),
                     after: change.after.as_ref(),
+                    ids,
                 };
                 file.render(Some(*similarity), &mut out);
             }
@@ -41,6 +42,7 @@ pub fn render(changes: &[Change]) -> Vec<u8> {
                     to: &change.path,
                     before: change.before.as_ref(),
                     after: change.after.as_ref(),
+                    ids,
                 };
                 file.render(None, &mut out);
             }
@@ -73,6 +75,7 @@ struct File<'a> {
     to: &'a RelativePath,
     before: Option<&'a Image>,
     after: Option<&'a Image>,
+    ids: ObjectFormat,
 }
 
 impl File<'_> {
@@ -102,8 +105,10 @@ impl File<'_> {
         if self.before.is_some() && self.after.is_some() && before == after {
             return;
         }
-        let blob =
-            |image: Option<&Image>| image.map_or_else(|| NO_BLOB.to_owned(), |image| binary::blob_id(&image.content));
+        let blob = |image: Option<&Image>| match image {
+            Some(image) => GitId::of_blob(self.ids, &image.content),
+            None => GitId::null(self.ids),
+        };
         let mode = match (self.before, self.after) {
             (Some(before), Some(after)) if before.mode() == after.mode() => format!(" {}", after.mode().git()),
             _ => String::new(),

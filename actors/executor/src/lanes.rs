@@ -158,6 +158,8 @@ impl<T> Lanes<T> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use protocol::git_id::ObjectFormat;
+
     use crate::config::{Limits, TargetConfig};
 
     fn targets(roots: &[(&str, &str)]) -> Targets {
@@ -167,6 +169,7 @@ mod tests {
             deny: Vec::new(),
             allow_delete: false,
             limits: Limits::default(),
+            ids: ObjectFormat::default(),
         };
         roots.iter().map(|(name, root)| ((*name).to_owned(), target(root))).collect()
     }

@@ -129,7 +129,7 @@ pub fn plan(
         return Err(refuse(Reason::TooManyBytes, detail));
     }
     in_time(deadline)?;
-    let diff = diff::render(&changes);
+    let diff = diff::render(&changes, permitted.ids);
     Ok(Plan { changes, files_changed, bytes_written, diff, ops, checks: permitted.checks.clone() })
 }
 

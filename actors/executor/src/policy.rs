@@ -2,6 +2,7 @@
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use protocol::command::{Action, Check, Command, Expect, FileMode, Op};
+use protocol::git_id::ObjectFormat;
 use protocol::path::{RelativePath, fold};
 use protocol::reason::{Reason, Stage, Verdict};
 
@@ -23,6 +24,7 @@ pub struct Policy {
     is_cloud: bool,
     allow_delete: bool,
     limits: Limits,
+    ids: ObjectFormat,
 }
 
 /// A check of the validation plan that was found good.
@@ -135,6 +137,8 @@ pub struct Permitted {
     pub max_bytes_written: u64,
     /// Runtime in milliseconds.
     pub max_runtime_ms: u64,
+    /// By what the diff names files.
+    pub ids: ObjectFormat,
 }
 
 impl Permitted {
@@ -191,6 +195,7 @@ impl Policy {
             is_cloud: config.is_cloud,
             allow_delete: config.allow_delete,
             limits: config.limits,
+            ids: config.ids,
         })
     }
 
@@ -227,6 +232,7 @@ impl Policy {
             max_files_changed,
             max_bytes_written,
             max_runtime_ms,
+            ids: self.ids,
         })
     }
 

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use protocol::command::FileMode;
 use protocol::digest::Sha256;
+use protocol::git_id::GitId;
 use protocol::path::RelativePath;
 
-use crate::diff::binary::blob_id;
 use crate::patch::files::{self, FilesError, Kind};
 use crate::patch::parse::parse;
 use crate::patch::{Body, FilePatch, Name, PatchError};
@@ -148,7 +148,7 @@ fn stands(
         return Err(changed(new, "it has another content"));
     }
     match &patch.ids {
-        Some((_, id)) if *id == blob_id(&image.content) => Ok(()),
+        Some((_, id)) if GitId::from_hex(id).is_some_and(|id| id.names(&image.content)) => Ok(()),
         Some(_) => Err(changed(new, "it has another content")),
         None if matches!(&patch.body, Body::Text(hunks) if hunks.is_empty())
             && hash.is_none()

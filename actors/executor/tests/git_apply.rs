@@ -16,6 +16,7 @@ use executor::core::Judgement;
 use executor::overlay::{Change, Origin};
 use executor::tree::Image;
 use proptest::prelude::*;
+use protocol::git_id::ObjectFormat;
 use protocol::path::RelativePath;
 use serde_json::json;
 use support::Bench;
@@ -91,7 +92,7 @@ fn fulfil(wish: &serde_json::Value, root: &Path) -> Option<serde_json::Value> {
         origin: None,
     };
     changes.extend(origin.map(gone));
-    let diff = String::from_utf8(executor::diff::render(&changes)).ok()?;
+    let diff = String::from_utf8(executor::diff::render(&changes, ObjectFormat::default())).ok()?;
     Some(json!({"op": "applyDiff", "diff": diff}))
 }
 
@@ -140,8 +141,14 @@ proptest! {
     fn git_applies_the_diff_both_ways(
         tree in prop::collection::btree_map(prop::sample::select(&PATHS[..8]), (content(), any::<bool>()), 0..7),
         ops in prop::collection::vec(op(), 1..6),
+        // Where the target belongs to no repository, to one of either format.
+        repository in prop::sample::select(vec![None, Some("sha1"), Some("sha256")]),
     ) {
-        let mut bench = Bench::new();
+        let mut bench = Bench::with(|target| {
+            if repository == Some("sha256") {
+                target.ids = ObjectFormat::Sha256;
+            }
+        });
         let before: Files = tree.into_iter().map(|(path, file)| (path.to_owned(), file)).collect();
         lay(&bench.root(), &before);
         // Ops that do not fit are left out one by one, so that most cases get somewhere.
@@ -170,6 +177,11 @@ proptest! {
             let scratch = tempfile::tempdir().unwrap();
             let (tree, patch) = (scratch.path().join("tree"), scratch.path().join("patch"));
             std::fs::create_dir(&tree).unwrap();
+            if let Some(format) = repository {
+                let mut git = Command::new("git");
+                let init = git.args(["init", "-q", "--template=", "--object-format", format]).arg(&tree);
+                prop_assert!(init.status().unwrap().success());
+            }
             std::fs::write(&patch, &execution.diff).unwrap();
             lay(&tree, &before);
             git_apply(&tree, &patch, false);

@@ -14,6 +14,7 @@ pub mod audit;
 pub mod canonical;
 pub mod command;
 pub mod digest;
+pub mod git_id;
 pub mod id;
 pub mod json;
 pub mod ledger;

@@ -120,8 +120,7 @@ impl Core {
             _ => None,
         };
         let Some(bytes) = bytes else { return Ok(false) };
-        let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, &bytes);
-        Ok(id.is_ok_and(|id| id == leaf.id))
+        Ok(self.store.id_of(&bytes)? == leaf.id)
     }
 }
 

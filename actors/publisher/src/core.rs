@@ -10,6 +10,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use gix::ObjectId;
 use gix::objs::Kind;
+use protocol::digest::Sha256;
 
 use crate::ahead::Ahead;
 use crate::audit::{self, Link};
@@ -66,7 +67,7 @@ pub struct Core {
     /// The last line's hash, where it is known.
     pub(crate) last_hash: Option<String>,
     pub(crate) recovery: Option<Recovery>,
-    pub(crate) remembered: [HashSet<ObjectId>; 2],
+    pub(crate) remembered: [HashSet<Sha256>; 2],
     /// The line before which a gap was found and looked after once.
     pub(crate) gap_at: Option<String>,
     /// What the remote does not have.
@@ -165,6 +166,11 @@ impl Core {
         Ok(commit::parse(commit, &self.store.read(commit, Kind::Commit)?)?.tree)
     }
 
+    /// The tree, or the one that holds nothing.
+    pub(crate) fn tree_or_empty(&self, tree: Option<ObjectId>) -> ObjectId {
+        tree.unwrap_or_else(|| ObjectId::empty_tree(self.store.ids()))
+    }
+
     /// The log's bytes in the tree; empty where there is none.
     pub(crate) fn committed_log(&mut self) -> Result<Vec<u8>, WorkError> {
         match self.get(LOG_PATH)? {
@@ -256,13 +262,13 @@ impl Core {
 
     /// Whether a line has its commit already.
     fn knows(&self, line: &str) -> bool {
-        let id = line_id(line.as_bytes());
-        self.remembered.iter().any(|lines| id.is_some_and(|id| lines.contains(&id)))
+        let id = Sha256::of(line.as_bytes());
+        self.remembered.iter().any(|lines| lines.contains(&id))
     }
 
     pub(crate) fn remember(&mut self, line: &[u8]) {
         let [recent, older] = &mut self.remembered;
-        recent.extend(line_id(line));
+        recent.insert(Sha256::of(line));
         if recent.len() >= REMEMBERED {
             *older = std::mem::take(recent);
         }
@@ -407,9 +413,4 @@ impl Core {
         self.follow_with_index(written, tip, now);
         Ok(())
     }
-}
-
-/// What a line is known by.
-fn line_id(line: &[u8]) -> Option<ObjectId> {
-    gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, line).ok()
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use gix::objs::Kind;
 
 use crate::core::Core;
 use crate::error::WorkError;
@@ -87,8 +86,7 @@ impl Core {
                 return Ok(true);
             }
         };
-        let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, &bytes)
-            .map_err(|e| WorkError::object(path, e))?;
+        let id = self.store.id_of(&bytes)?;
         let old = self.get(path)?;
         if old.is_none_or(|leaf| leaf.id != id) {
             let mode = old.map_or(FILE, |leaf| leaf.mode);

@@ -30,6 +30,7 @@ use crate::core::Core;
 use crate::error::WorkError;
 use crate::files::Found;
 use crate::merge::{Change, Lookup, diff};
+use crate::pack::checksum;
 use crate::refs::{self, INDEXED};
 use crate::roll::is_flat;
 use crate::tree::Leaf;
@@ -201,7 +202,7 @@ impl Core {
             let found = found.unwrap_or_else(|| "HEAD is detached".to_owned());
             return Err(WorkError::HeadElsewhere { expected: self.branch.clone(), found });
         }
-        let mut index = open_index(&path)?;
+        let mut index = open_index(&path, self.store.ids())?;
         let mut seal = seal_of(&path);
         if seal != self.index.seal {
             self.add_recent(new, &mut changes)?;
@@ -218,9 +219,7 @@ impl Core {
         }
         self.smudge(&mut index);
         let mut bytes = edit::serialize(&index)?;
-        let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
-        hasher.update(&bytes);
-        let checksum = hasher.try_finalize().map_err(|e| WorkError::Index(e.to_string()))?;
+        let checksum = checksum(self.store.ids(), &bytes)?;
         bytes.extend_from_slice(checksum.as_slice());
         lock.with_mut(|file| {
             file.write_all(&bytes)?;
@@ -314,7 +313,7 @@ impl Core {
         if refs::read(repo, INDEXED)?.is_some() || !repo.index_path().exists() {
             return Ok(());
         }
-        let empty = open_index(&repo.index_path())?.entries().is_empty();
+        let empty = open_index(&repo.index_path(), self.store.ids())?.entries().is_empty();
         match self.head {
             Some(head) if !empty => refs::set(repo, INDEXED, head, &self.signature(now)),
             _ => Ok(()),
@@ -333,8 +332,7 @@ fn seal_of(index: &Path) -> Option<Seal> {
     index.metadata().ok().map(|meta| Seal::of(&meta))
 }
 
-fn open_index(path: &Path) -> Result<gix::index::File, WorkError> {
+fn open_index(path: &Path, ids: gix::hash::Kind) -> Result<gix::index::File, WorkError> {
     let options = gix::index::decode::Options::default();
-    gix::index::File::at_or_default(path, gix::hash::Kind::Sha1, false, options)
-        .map_err(|e| WorkError::Index(e.to_string()))
+    gix::index::File::at_or_default(path, ids, false, options).map_err(|e| WorkError::Index(e.to_string()))
 }

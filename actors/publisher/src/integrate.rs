@@ -35,10 +35,6 @@ impl From<WorkError> for Refusal {
     }
 }
 
-fn tree_or_empty(tree: Option<ObjectId>) -> ObjectId {
-    tree.unwrap_or_else(|| ObjectId::empty_tree(gix::hash::Kind::Sha1))
-}
-
 /// Whether a commit is one of the bridge's that is not among those that are there; each of these is counted off once.
 fn own_words(message: &[u8], there: &mut HashMap<Vec<u8>, usize>) -> bool {
     let subject = message.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -230,10 +226,10 @@ impl Core {
             if amended && tip_tree == before && parent != Some(commit.tree) {
                 continue;
             }
-            tip = self.store.commit(commit.moved(tree_or_empty(tip_tree), tip, &committer))?;
+            tip = self.store.commit(commit.moved(self.tree_or_empty(tip_tree), tip, &committer))?;
         }
         let pushed = amended.then_some(theirs);
-        tip = self.keep_published(tip, tree_or_empty(tip_tree), pushed, now)?;
+        tip = self.keep_published(tip, self.tree_or_empty(tip_tree), pushed, now)?;
         self.store.flush()?;
         let why = format!("bridge: rebase onto {}", upstream.to_hex_with_len(10));
         self.move_branch(tip, &why, now)?;

@@ -316,7 +316,8 @@ impl Core {
         let range = format!("{left}..{head}");
         let list = self.git.check(&["log", "--format=%H %s", &range, "--"])?;
         let ours = list.split(|byte| *byte == b'\n').find_map(|line| {
-            let (id, subject) = (line.get(..40)?, line.get(41..)?);
+            let (id, subject) = line.split_at_checked(line.iter().position(|byte| *byte == b' ')?)?;
+            let subject = subject.get(1..)?;
             subject.starts_with(OURS).then(|| ObjectId::from_hex(id).ok()).flatten()
         });
         let last = ours.unwrap_or(left);

@@ -215,7 +215,7 @@ mod tests {
 
     impl Trees for Memory {
         fn tree(&self, id: ObjectId) -> Result<RawTree, WorkError> {
-            Ok(parse(&self.0[&id])?)
+            Ok(parse(&self.0[&id], gix::hash::Kind::Sha1)?)
         }
     }
 

@@ -65,6 +65,8 @@ pub struct Route {
     pub branch: String,
     /// The folder of the repository's objects.
     pub objects: PathBuf,
+    /// By what they are named.
+    pub ids: gix::hash::Kind,
 }
 
 /// What the configuration says of the remote.
@@ -182,6 +184,7 @@ impl Core {
             remote: self.config.remote.clone(),
             branch: self.branch_name().to_owned(),
             objects: self.objects().to_owned(),
+            ids: self.store.ids(),
         }
     }
 }

@@ -55,7 +55,22 @@ impl Store {
     #[must_use]
     pub fn new(repo: gix::Repository) -> Self {
         let folder = repo.objects.store_ref().path().join("pack");
-        Self { repo, folder, packer: Packer::default(), kept: Vec::new(), read: Cell::new(0) }
+        let packer = Packer::new(repo.object_hash());
+        Self { repo, folder, packer, kept: Vec::new(), read: Cell::new(0) }
+    }
+
+    /// By what this repository's objects are named.
+    #[must_use]
+    pub fn ids(&self) -> gix::hash::Kind {
+        self.repo.object_hash()
+    }
+
+    /// The name that a file of these bytes has here, or would have.
+    ///
+    /// # Errors
+    /// When hashing fails, which it does not.
+    pub fn id_of(&self, bytes: &[u8]) -> Result<ObjectId, WorkError> {
+        gix::objs::compute_hash(self.ids(), Kind::Blob, bytes).map_err(|e| WorkError::object("new", e))
     }
 
     /// The repository.
@@ -78,7 +93,7 @@ impl Store {
 
     /// Forgets what was added and not yet written.
     pub fn discard(&mut self) {
-        self.packer = Packer::default();
+        self.packer = Packer::new(self.ids());
         self.named();
     }
 
@@ -147,7 +162,8 @@ impl Store {
         if self.packer.is_empty() {
             return Ok(());
         }
-        let pack = std::mem::take(&mut self.packer).finish()?;
+        let next = Packer::new(self.ids());
+        let pack = std::mem::replace(&mut self.packer, next).finish()?;
         fs::create_dir_all(&self.folder).map_err(|e| WorkError::io(&self.folder, e))?;
         let name = format!("pack-{}", pack.id);
         // Somebody's `git gc --prune=now` would take what no reference names yet.
@@ -192,7 +208,7 @@ impl Trees for Store {
         if id.is_empty_tree() {
             return Ok(RawTree::new());
         }
-        Ok(tree::parse(&self.read(id, Kind::Tree)?)?)
+        Ok(tree::parse(&self.read(id, Kind::Tree)?, self.ids())?)
     }
 }
 

@@ -92,6 +92,7 @@ pub struct Pack {
 
 /// A pack in the making.
 pub struct Packer {
+    ids: gix::hash::Kind,
     data: Vec<u8>,
     records: HashMap<ObjectId, Record>,
     lines: HashMap<Vec<u8>, Line>,
@@ -104,16 +105,17 @@ pub struct Packer {
     deflate: flate2::Compress,
 }
 
-impl Default for Packer {
-    fn default() -> Self {
+impl Packer {
+    /// An empty pack, for a repository whose objects are named by such ids.
+    #[must_use]
+    pub fn new(ids: gix::hash::Kind) -> Self {
         // The count of objects is put in at the end.
         let data = [b"PACK".as_slice(), &2u32.to_be_bytes(), &0u32.to_be_bytes()].concat();
         let deflate = flate2::Compress::new(flate2::Compression::fast(), true);
-        Self { data, records: HashMap::new(), lines: HashMap::new(), kept: 0, bodies: HashMap::new(), held: 0, deflate }
+        let (records, lines, bodies) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { ids, data, records, lines, kept: 0, bodies, held: 0, deflate }
     }
-}
 
-impl Packer {
     /// Whether nothing was added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -137,8 +139,7 @@ impl Packer {
     /// # Errors
     /// When hashing or compressing fails, which they do not for bytes in memory.
     pub fn add(&mut self, kind: Kind, kin: Option<&[u8]>, bytes: Vec<u8>) -> Result<ObjectId, WorkError> {
-        let id =
-            gix::objs::compute_hash(gix::hash::Kind::Sha1, kind, &bytes).map_err(|e| WorkError::object("new", e))?;
+        let id = gix::objs::compute_hash(self.ids, kind, &bytes).map_err(|e| WorkError::object("new", e))?;
         if self.records.contains_key(&id) {
             return Ok(id);
         }
@@ -215,7 +216,7 @@ impl Packer {
         if let Some(place) = self.data.get_mut(8..12) {
             place.copy_from_slice(&count);
         }
-        let id = sha1(&self.data)?;
+        let id = checksum(self.ids, &self.data)?;
         self.data.extend_from_slice(id.as_slice());
         let mut records: Vec<Record> = self.records.into_values().collect();
         records.sort_by_key(|record| record.id);
@@ -235,8 +236,9 @@ const fn type_number(kind: Kind) -> u8 {
     }
 }
 
-fn sha1(bytes: &[u8]) -> Result<ObjectId, WorkError> {
-    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
+/// What ends a pack, an index of a pack, and git's index.
+pub(crate) fn checksum(ids: gix::hash::Kind, bytes: &[u8]) -> Result<ObjectId, WorkError> {
+    let mut hasher = gix::hash::hasher(ids);
     hasher.update(bytes);
     hasher.try_finalize().map_err(|e| WorkError::object("pack", e))
 }
@@ -260,7 +262,7 @@ fn index(records: &[Record], pack: &ObjectId) -> Result<Vec<u8>, WorkError> {
     records.iter().for_each(|record| out.extend_from_slice(&record.crc.to_be_bytes()));
     records.iter().for_each(|record| out.extend_from_slice(&(record.offset as u32).to_be_bytes()));
     out.extend_from_slice(pack.as_slice());
-    let own = sha1(&out)?;
+    let own = checksum(pack.kind(), &out)?;
     out.extend_from_slice(own.as_slice());
     Ok(out)
 }
@@ -285,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_to_build_on_counts_as_weight() {
-        let mut packer = Packer::default();
+        let mut packer = Packer::new(gix::hash::Kind::Sha1);
         for n in 0..100u32 {
             let kin = format!("context/*.{}", n % 50);
             let bytes = [vec![0; 1_000_000], n.to_be_bytes().to_vec()].concat();
@@ -306,13 +308,17 @@ mod tests {
 
     #[test]
     fn git_reads_the_pack_and_agrees_with_the_index() {
+        [gix::hash::Kind::Sha1, gix::hash::Kind::Sha256].into_iter().for_each(git_reads_the_pack);
+    }
+
+    fn git_reads_the_pack(ids: gix::hash::Kind) {
         let dir = tempfile::tempdir().unwrap();
-        let mut packer = Packer::default();
+        let mut packer = Packer::new(ids);
         let mut text = Vec::new();
-        let mut ids = Vec::new();
+        let mut made = Vec::new();
         for line in 0..200 {
             text.extend_from_slice(format!("line {line}\n").as_bytes());
-            ids.push((packer.add(Kind::Blob, Some(b"log"), text.clone()).unwrap(), text.len()));
+            made.push((packer.add(Kind::Blob, Some(b"log"), text.clone()).unwrap(), text.len()));
         }
         let pack = packer.finish().unwrap();
         let at = dir.path().join("x.pack");
@@ -322,7 +328,7 @@ mod tests {
             assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
             out.stdout
         };
-        git(&["init", "-q"]);
+        git(&["init", "-q", &format!("--object-format={ids}")]);
         git(&["index-pack", "--strict", "-o", "theirs.idx", "x.pack"]);
         assert_eq!(std::fs::read(dir.path().join("theirs.idx")).unwrap(), pack.index);
         let folder = dir.path().join(".git/objects/pack");
@@ -334,7 +340,7 @@ mod tests {
         assert_eq!(deepest.map(|depth| depth.parse::<usize>().unwrap()).max().unwrap(), MAX_CHAIN);
         let whole = listed.lines().find_map(|line| line.strip_prefix("non delta: ")?.split(' ').next());
         assert!(whole.unwrap().parse::<usize>().unwrap() <= 8, "{listed}");
-        for (id, length) in ids {
+        for (id, length) in made {
             assert_eq!(git(&["cat-file", "blob", &id.to_string()]), text[..length]);
         }
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use gix::ObjectId;
+use gix::hash::Kind as Ids;
 use gix::odb::pack::index::File as Index;
 use gix::odb::pack::multi_index::File as MultiIndex;
 
@@ -79,11 +80,11 @@ pub(crate) fn names(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 ///
 /// # Errors
 /// When git does not come to its end, or the disk refuses; nothing is lost then.
-pub fn consolidate(git: &Git, objects: &Path) -> Result<(), WorkError> {
+pub fn consolidate(git: &Git, objects: &Path, ids: Ids) -> Result<(), WorkError> {
     let folder = objects.join("pack");
     // What a child left that was called off.
     leftovers::remove_abandoned(&folder, SystemTime::now());
-    put_together(git, &folder, &geometric(small(&folder, &indexed_together(&folder)?)))?;
+    put_together(git, &folder, &geometric(small(&folder, &indexed_together(&folder)?, ids)), ids)?;
     let loose = loose(objects);
     if !loose.is_empty() {
         pack(git, &folder, Box::new(move |out| loose.iter().try_for_each(|id| writeln!(out, "{id}"))))?;
@@ -94,28 +95,28 @@ pub fn consolidate(git: &Git, objects: &Path) -> Result<(), WorkError> {
 
 /// Replaces some packs by one. Where git refuses, one may be damaged: each half is tried then, so that it is left and the
 /// others do not gather.
-fn put_together(git: &Git, folder: &Path, few: &[Small]) -> Result<(), WorkError> {
+fn put_together(git: &Git, folder: &Path, few: &[Small], ids: Ids) -> Result<(), WorkError> {
     if few.len() < 2 {
         return Ok(());
     }
-    match replace(git, folder, few) {
+    match replace(git, folder, few, ids) {
         Err(WorkError::Git(error @ GitError::Failed { .. })) => {
             tracing::warn!(%error, packs = few.len(), "not put together; `git fsck` tells whether one is damaged");
             let (half, other) = few.split_at(few.len() / 2);
-            put_together(git, folder, half)?;
-            put_together(git, folder, other)
+            put_together(git, folder, half, ids)?;
+            put_together(git, folder, other, ids)
         }
         result => result,
     }
 }
 
-fn replace(git: &Git, folder: &Path, few: &[Small]) -> Result<(), WorkError> {
+fn replace(git: &Git, folder: &Path, few: &[Small], ids: Ids) -> Result<(), WorkError> {
     has_room(folder, few.iter().map(|pack| pack.bytes).sum())?;
     let indexes: Vec<_> = few.iter().map(|pack| pack.stem.with_extension("idx")).collect();
-    let list = move |out: &mut dyn Write| indexes.iter().try_for_each(|index| write_ids(index, out));
+    let list = move |out: &mut dyn Write| indexes.iter().try_for_each(|index| write_ids(index, ids, out));
     let made = pack(git, folder, Box::new(list))?;
     let most = few.iter().map(|pack| pack.objects).max();
-    if count(&made.with_extension("idx")) < most {
+    if count(&made.with_extension("idx"), ids) < most {
         return Err(WorkError::object(made.display(), "it has not all objects of the packs that it was made of"));
     }
     supervision::crash_point!("housekeeping.consolidated");
@@ -134,14 +135,14 @@ fn indexed_together(folder: &Path) -> Result<HashSet<PathBuf>, WorkError> {
     Ok(found)
 }
 
-fn small(folder: &Path, indexed_together: &HashSet<PathBuf>) -> Vec<Small> {
+fn small(folder: &Path, indexed_together: &HashSet<PathBuf>, ids: Ids) -> Vec<Small> {
     let alike = |stem: &PathBuf| {
         !indexed_together.contains(stem) && MARKS.iter().all(|mark| !stem.with_extension(mark).exists())
     };
     let stems = unsettled(folder).into_iter().map(|path| path.with_extension("")).filter(alike);
     let look = |stem: PathBuf| {
         let bytes = stem.with_extension("pack").metadata().ok()?.len();
-        Some(Small { objects: count(&stem.with_extension("idx"))?, bytes, stem })
+        Some(Small { objects: count(&stem.with_extension("idx"), ids)?, bytes, stem })
     };
     stems.filter_map(look).collect()
 }
@@ -157,8 +158,8 @@ fn has_room(folder: &Path, bytes: u64) -> Result<(), WorkError> {
 }
 
 /// Objects in a pack: an index's last fan-out entry (gitformat-pack(5)). `None` where there is no such index.
-fn count(index: &Path) -> Option<u64> {
-    Index::at(index, gix::hash::Kind::Sha1).ok().map(|index| u64::from(index.num_objects()))
+fn count(index: &Path, ids: Ids) -> Option<u64> {
+    Index::at(index, ids).ok().map(|index| u64::from(index.num_objects()))
 }
 
 /// The smallest packs, up to the first with at least twice the objects of all before it, and not too many at a time.
@@ -181,8 +182,8 @@ fn geometric(mut packs: Vec<Small>) -> Vec<Small> {
 
 /// Writes the ids of a pack's objects, a line each, in the order in which they lie in the pack: what belongs together
 /// stays so.
-fn write_ids(index: &Path, out: &mut dyn Write) -> io::Result<()> {
-    let opened = Index::at(index, gix::hash::Kind::Sha1).map_err(io::Error::other)?;
+fn write_ids(index: &Path, ids: Ids, out: &mut dyn Write) -> io::Result<()> {
+    let opened = Index::at(index, ids).map_err(io::Error::other)?;
     let mut objects: Vec<(u64, u32)> =
         (0..opened.num_objects()).map(|at| (opened.pack_offset_at_index(at), at)).collect();
     objects.sort_unstable();
@@ -245,15 +246,19 @@ mod tests {
     use super::*;
     use crate::objects::Store;
 
-    fn first_id(index: &Path) -> ObjectId {
-        Index::at(index, gix::hash::Kind::Sha1).unwrap().oid_at_index(0).to_owned()
+    fn first_id(index: &Path, ids: Ids) -> ObjectId {
+        Index::at(index, ids).unwrap().oid_at_index(0).to_owned()
     }
 
     #[test]
     fn a_pack_is_removed_only_for_one_that_has_all_its_objects() {
+        [Ids::Sha1, Ids::Sha256].into_iter().for_each(packs_become_one);
+    }
+
+    fn packs_become_one(ids: Ids) {
         let dir = tempfile::tempdir().unwrap();
         let git = Git::new(dir.path(), Duration::from_secs(60), Arc::default());
-        git.check(&["init", "-q"]).unwrap();
+        git.check(&["init", "-q", &format!("--object-format={ids}")]).unwrap();
         let objects = dir.path().join(".git/objects");
         let all = || names(&objects.join("pack")).filter(|path| path.extension().is_some_and(|it| it == "pack"));
         for n in 0..5 {
@@ -274,7 +279,7 @@ mod tests {
         bytes[middle] ^= 0xff;
         let put = |bytes: &[u8]| fs::remove_file(damaged).and_then(|()| fs::write(damaged, bytes)).unwrap();
         put(&bytes);
-        consolidate(&git, &objects).unwrap();
+        consolidate(&git, &objects, ids).unwrap();
         let after: BTreeSet<_> = all().collect();
         assert!(
             after.contains(damaged) && (2..5).contains(&after.len()),
@@ -285,14 +290,14 @@ mod tests {
         let before = after;
         // One who knows all the indexes, has opened one of the packs, and goes on while they are replaced.
         let store = Store::new(gix::open(dir.path()).unwrap());
-        let blobs: Vec<ObjectId> = before.iter().map(|pack| first_id(&pack.with_extension("idx"))).collect();
-        store.read(ObjectId::empty_blob(gix::hash::Kind::Sha1), Kind::Commit).unwrap_err();
+        let blobs: Vec<ObjectId> = before.iter().map(|pack| first_id(&pack.with_extension("idx"), ids)).collect();
+        store.read(ObjectId::empty_blob(ids), Kind::Commit).unwrap_err();
         store.read(blobs[0], Kind::Blob).unwrap();
-        consolidate(&git, &objects).unwrap();
+        consolidate(&git, &objects, ids).unwrap();
         blobs.iter().for_each(|blob| assert!(!store.read(*blob, Kind::Blob).unwrap().is_empty()));
         assert_eq!(all().count(), 1);
         git.check(&["fsck", "--full", "--strict"]).unwrap();
-        assert_eq!(count(&all().next().unwrap().with_extension("idx")), Some(5));
+        assert_eq!(count(&all().next().unwrap().with_extension("idx"), ids), Some(5));
     }
 
     #[test]

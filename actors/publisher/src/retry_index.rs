@@ -10,7 +10,6 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use gix::objs::Kind;
 
 use crate::audit::{self, Settlement};
 use crate::core::{Core, LOG_PATH};
@@ -249,10 +248,7 @@ impl Core {
         // An empty index that was never published is nothing to tell of.
         let nothing_new = match old {
             None => self.retries.retries.is_empty(),
-            Some(leaf) => {
-                let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, &bytes);
-                id.map_err(|e| WorkError::object(RETRIES_PATH, e))? == leaf.id
-            }
+            Some(leaf) => self.store.id_of(&bytes)? == leaf.id,
         };
         if !nothing_new {
             let id = self.store.blob(RETRIES_PATH, bytes)?;

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
-use gix::objs::Kind;
 
 use crate::core::Core;
 use crate::error::WorkError;
@@ -130,7 +129,7 @@ impl Core {
     fn is_astray(&mut self, folder: &str, segment: &str, name: &str, leaf: Leaf) -> bool {
         let flat = format!("{folder}/{name}");
         let Ok(Some(bytes)) = self.root.read(Path::new(&flat), MAX_BLOB_BYTES) else { return false };
-        let same = gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, &bytes).is_ok_and(|id| id == leaf.id);
+        let same = self.store.id_of(&bytes).is_ok_and(|id| id == leaf.id);
         let Some(segment) = segment_of(folder, segment).filter(|_| same) else { return false };
         self.rolling.moves.push(Move { path: flat, segment });
         true

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use gix::ObjectId;
+use gix::hash::Kind;
 
 use crate::error::WorkError;
 use crate::safe_path::{SAFE, SafePath};
@@ -59,16 +60,16 @@ pub trait Sink {
     fn put_tree(&mut self, path: &[u8], bytes: Vec<u8>) -> Result<ObjectId, WorkError>;
 }
 
-/// Reads a tree object's bytes.
+/// Reads the bytes of a tree object whose ids are of this kind.
 ///
 /// # Errors
 /// When they are malformed.
-pub fn parse(bytes: &[u8]) -> Result<RawTree, TreeError> {
+pub fn parse(bytes: &[u8], ids: Kind) -> Result<RawTree, TreeError> {
     let mut tree = RawTree::new();
     let mut rest = bytes;
     while !rest.is_empty() {
         let at = bytes.len() - rest.len();
-        let (entry, tail) = parse_entry(rest).ok_or(TreeError { at })?;
+        let (entry, tail) = parse_entry(rest, ids).ok_or(TreeError { at })?;
         tree.insert(entry.name, entry.leaf);
         rest = tail;
     }
@@ -81,7 +82,7 @@ struct Named {
     leaf: Leaf,
 }
 
-fn parse_entry(bytes: &[u8]) -> Option<(Named, &[u8])> {
+fn parse_entry(bytes: &[u8], ids: Kind) -> Option<(Named, &[u8])> {
     let space = bytes.iter().position(|byte| *byte == b' ')?;
     let mode = u32::from_str_radix(std::str::from_utf8(bytes.get(..space)?).ok()?, 8).ok()?;
     let after = bytes.get(space + 1..)?;
@@ -90,16 +91,18 @@ fn parse_entry(bytes: &[u8]) -> Option<(Named, &[u8])> {
     if mode == FOLDER {
         name.push(b'/');
     }
-    let id = ObjectId::try_from(after.get(nul + 1..nul + 21)?).ok()?;
-    Some((Named { name, leaf: Leaf { mode, id } }, after.get(nul + 21..)?))
+    let (id, rest) = after.get(nul + 1..)?.split_at_checked(ids.len_in_bytes())?;
+    let id = ObjectId::try_from(id).ok()?;
+    Some((Named { name, leaf: Leaf { mode, id } }, rest))
 }
 
 /// A tree object's bytes.
 #[must_use]
 pub fn serialize<'a>(entries: impl Iterator<Item = (&'a [u8], Leaf)> + Clone) -> Vec<u8> {
-    // A mode and its space, the byte after the name, the id.
-    const BESIDE_THE_NAME: usize = 7 + 1 + 20;
-    let mut bytes = Vec::with_capacity(entries.clone().map(|(key, _)| key.len() + BESIDE_THE_NAME).sum());
+    // A mode and its space, and the byte after the name.
+    const BESIDE_NAME_AND_ID: usize = 7 + 1;
+    let room = |(key, leaf): (&[u8], Leaf)| key.len() + BESIDE_NAME_AND_ID + leaf.id.as_slice().len();
+    let mut bytes = Vec::with_capacity(entries.clone().map(room).sum());
     for (key, leaf) in entries {
         // Folders are written whole again and again: the usual modes cost no formatting.
         match leaf.mode {
@@ -387,7 +390,7 @@ mod tests {
 
     impl Trees for Memory {
         fn tree(&self, id: ObjectId) -> Result<RawTree, WorkError> {
-            Ok(parse(&self.trees[&id])?)
+            Ok(parse(&self.trees[&id], Kind::Sha1)?)
         }
     }
 
@@ -417,7 +420,12 @@ mod tests {
         }
         let names: Vec<_> = raw.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         assert_eq!(names, ["a", "a.b", "a/", "a0"]);
-        assert_eq!(parse(&serialize(raw.iter().map(|(n, l)| (n.as_slice(), *l)))).unwrap(), raw);
+        let serialized = |raw: &RawTree| serialize(raw.iter().map(|(n, l)| (n.as_slice(), *l)));
+        assert_eq!(parse(&serialized(&raw), Kind::Sha1).unwrap(), raw);
+        assert!(parse(&serialized(&raw), Kind::Sha256).is_err(), "ids are longer there");
+        let long = ObjectId::empty_blob(Kind::Sha256);
+        raw.values_mut().for_each(|leaf| leaf.id = long);
+        assert_eq!(parse(&serialized(&raw), Kind::Sha256).unwrap(), raw);
     }
 
     #[test]
@@ -494,7 +502,7 @@ mod tests {
     #[test]
     fn malformed_trees_are_refused() {
         for bytes in [b"100644 a".as_slice(), b"xyz a\0", b"100644 a\0short"] {
-            assert!(parse(bytes).is_err());
+            assert!(parse(bytes, Kind::Sha1).is_err() && parse(bytes, Kind::Sha256).is_err());
         }
     }
 }

@@ -10,14 +10,6 @@ const LINE_BYTES: usize = 52;
 /// Git's alphabet, which is that of RFC 1924.
 const ALPHABET: &[u8; 85] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
-/// The id that git gives a blob of this content, in hex.
-pub(crate) fn blob_id(content: &[u8]) -> String {
-    let mut context = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
-    context.update(format!("blob {}\0", content.len()).as_bytes());
-    context.update(content);
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Writes `content` as one literal of a binary patch, with the empty line that ends it.
 pub(super) fn literal(content: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(format!("literal {}\n", content.len()).as_bytes());

@@ -1,10 +1,11 @@
 //! The hunks of one file, applied to its content.
 
+use protocol::git_id::{GitId, ObjectFormat};
+
 use super::binary::Literals;
 pub use super::place::MAX_SEARCH_BYTES;
 use super::place::{NoPlace, Place, Walk};
 use super::{Body, FilePatch, Hunk, PatchError, hunk::Side, hunk::first_line, shown};
-use crate::diff::binary::blob_id;
 
 /// Applies `patch`, whose ranges are into `text`, to `before`. `budget` is how many bytes may be looked at in search of
 /// hunks that have shifted, at first [`MAX_SEARCH_BYTES`] for a whole diff; what is spent is taken off.
@@ -48,12 +49,15 @@ pub fn apply_exactly(text: &[u8], patch: &FilePatch, before: &[u8]) -> Result<Ve
     };
     let holds = |id: &str, is_none: bool, content: &[u8]| match is_none {
         true => content.is_empty() && !id.is_empty() && id.bytes().all(|byte| byte == b'0'),
-        false => id == blob_id(content),
+        false => GitId::from_hex(id).is_some_and(|id| id.names(content)),
+    };
+    let found = |id: &str, content: &[u8]| {
+        GitId::of_blob(GitId::from_hex(id).map_or(ObjectFormat::default(), |id| id.format()), content)
     };
     if !holds(old, patch.old.is_none(), before) {
         return Err(fault(format!(
             "the file is not the one that the diff was made from, {old}, but {}",
-            blob_id(before)
+            found(old, before)
         )));
     }
     let after = match &patch.body {
@@ -66,7 +70,7 @@ pub fn apply_exactly(text: &[u8], patch: &FilePatch, before: &[u8]) -> Result<Ve
     if !holds(new, patch.new.is_none(), &after) {
         return Err(fault(format!(
             "the diff does not lead to the file that it names, {new}, but to {}",
-            blob_id(&after)
+            found(new, &after)
         )));
     }
     Ok(after)

@@ -24,8 +24,9 @@ pub(super) struct GitHeader {
     patch: FilePatch,
 }
 
-/// The blob id of an empty file.
-const EMPTY_BLOB: &str = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
+/// The blob ids of an empty file, in either of git's formats.
+const EMPTY_BLOBS: [&str; 2] =
+    ["e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813"];
 
 pub(super) fn blank(line: usize) -> FilePatch {
     FilePatch {
@@ -146,7 +147,7 @@ impl GitHeader {
         let mut patch = self.patch;
         let promises = self.promises
             || patch.ids.as_ref().is_some_and(|(before, after)| match patch.creates {
-                Some(true) => !EMPTY_BLOB.starts_with(after.as_str()),
+                Some(true) => !EMPTY_BLOBS.iter().any(|empty| empty.starts_with(after.as_str())),
                 _ => !self.deletes && before != after,
             });
         if patch.old.is_none() && patch.new.is_none() {

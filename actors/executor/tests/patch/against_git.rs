@@ -79,11 +79,11 @@ fn apply_edits(before: &Files, edits: Vec<(prop::sample::Index, Edit)>) -> Files
     after
 }
 
-/// The diff between two trees, as git makes it.
-fn git_diff(before: &Files, after: &Files, options: &[&str]) -> Vec<u8> {
+/// The diff between two trees, as git makes it in a repository of this format.
+fn git_diff(before: &Files, after: &Files, options: &[&str], format: &str) -> Vec<u8> {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path();
-    printed(git(root).args(["init", "-q"]));
+    printed(git(root).args(["init", "-q", "--object-format", format]));
     let tree = |files: &Files| {
         std::fs::remove_file(root.join(".git/index")).ok();
         for entry in std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()) {
@@ -118,6 +118,10 @@ fn trees() -> impl Strategy<Value = (Files, Files)> {
         let after = apply_edits(&before, edits);
         (before, after)
     })
+}
+
+fn format() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["sha1", "sha256"])
 }
 
 fn options() -> impl Strategy<Value = Vec<&'static str>> {
@@ -210,8 +214,10 @@ proptest! {
     #![proptest_config(cases(200))]
 
     #[test]
-    fn a_diff_that_git_makes_leads_to_the_same_tree((before, after) in trees(), options in options()) {
-        let diff = git_diff(&before, &after, &options);
+    fn a_diff_that_git_makes_leads_to_the_same_tree(
+        (before, after) in trees(), options in options(), format in format()
+    ) {
+        let diff = git_diff(&before, &after, &options, format);
         if before == after {
             prop_assert!(diff.is_empty());
         } else {
@@ -230,7 +236,7 @@ fn whatever_becomes_of_a_diff_the_engine_refuses_or_does_what_git_does() {
         (any::<prop::sample::Index>(), prop::collection::vec(prop::sample::select(vec!["x\n", "}\n", "top\n"]), 0..6));
     let strategy = (trees(), prop::collection::vec(harm(), 0..3), any::<bool>(), prop::collection::vec(shift, 0..3));
     let result = runner.run(&(strategy), |((mut before, after), harms, is_plain, shifts)| {
-        let mut diff = git_diff(&before, &after, &["-M", "-U2"]);
+        let mut diff = git_diff(&before, &after, &["-M", "-U2"], "sha1");
         if is_plain {
             let keeps = |line: &&[u8]| !line.starts_with(b"diff ") && !line.starts_with(b"index ");
             diff = diff.split_inclusive(|byte| *byte == b'\n').filter(keeps).collect::<Vec<_>>().concat();

@@ -8,6 +8,7 @@ use executor::patch::files::{self, Kind};
 use executor::patch::parse::parse;
 use executor::tree::Image;
 use proptest::prelude::*;
+use protocol::git_id::ObjectFormat;
 use protocol::path::RelativePath;
 
 use super::{Files, play_as};
@@ -17,7 +18,7 @@ fn image((content, executable): &(Vec<u8>, bool)) -> Image {
 }
 
 /// The diff that is published for what leads from one tree to the other; `moved` says where files came from.
-fn published(before: &Files, after: &Files, moved: &[(&str, &str)]) -> Vec<u8> {
+fn published(before: &Files, after: &Files, moved: &[(&str, &str)], ids: ObjectFormat) -> Vec<u8> {
     let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let change = |name: &&String| {
         let origin = moved.iter().find(|(_, to)| to == *name).and_then(|(from, _)| {
@@ -32,7 +33,7 @@ fn published(before: &Files, after: &Files, moved: &[(&str, &str)]) -> Vec<u8> {
     };
     let changes: Vec<Change> =
         names.iter().filter(|name| before.get(**name) != after.get(**name)).map(change).collect();
-    render(&changes)
+    render(&changes, ids)
 }
 
 fn content() -> impl Strategy<Value = Vec<u8>> {
@@ -55,13 +56,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_published_diff_leads_there_and_back(before in tree(), mut after in tree(), moves in any::<bool>()) {
+    fn a_published_diff_leads_there_and_back(
+        before in tree(),
+        mut after in tree(),
+        moves in any::<bool>(),
+        ids in prop::sample::select(vec![ObjectFormat::Sha1, ObjectFormat::Sha256]),
+    ) {
         // The file at "a" becomes "moved", as it is.
         if let (true, Some(file)) = (moves, before.get("a")) {
             after.remove("a");
             after.insert("moved".to_owned(), file.clone());
         }
-        let diff = published(&before, &after, &[("a", "moved")]);
+        let diff = published(&before, &after, &[("a", "moved")], ids);
         if before == after {
             prop_assert!(diff.is_empty());
         } else {
@@ -87,7 +93,7 @@ proptest! {
 fn a_literal_is_held_to_the_size_it_says() {
     let before = Files::new();
     let after = Files::from([("b".to_owned(), (vec![0; 100_000], false))]);
-    let diff = String::from_utf8(published(&before, &after, &[])).unwrap();
+    let diff = String::from_utf8(published(&before, &after, &[], ObjectFormat::Sha1)).unwrap();
     let played = |diff: String| {
         let parsed = parse(diff.into_bytes());
         match parsed.fault {

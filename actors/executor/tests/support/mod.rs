@@ -16,6 +16,7 @@ use executor::sandbox::{End, RunCheck, RunReport};
 use executor::status::ExecutorStatus;
 use protocol::canonical;
 use protocol::command::{Configured, Document, VerifiedCommand};
+use protocol::git_id::ObjectFormat;
 use protocol::json::{self, Value};
 use protocol::ledger::Ledger;
 use protocol::message::Execution;
@@ -95,6 +96,7 @@ pub fn target(root: PathBuf) -> TargetConfig {
         deny: vec!["secret/**".into(), "*.key".into()],
         allow_delete: true,
         limits: Limits::default(),
+        ids: ObjectFormat::default(),
     }
 }
 

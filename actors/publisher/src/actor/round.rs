@@ -174,12 +174,12 @@ impl Publisher {
     }
 
     fn consolidate(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let Some(Route { git, objects, .. }) = self.route.clone() else { return };
+        let Some(Route { git, objects, ids, .. }) = self.route.clone() else { return };
         self.tidy_at = Some(now + self.tidy_pause);
         self.view.clutter = Clutter::default();
         self.round = Round::Child;
         let git = git.with_cancel(Arc::clone(&self.tidy_cancel));
-        let work = move |(): &mut ()| packs::consolidate(&git, &objects);
+        let work = move |(): &mut ()| packs::consolidate(&git, &objects, ids);
         effect(self, ctx, (), work, |actor, ctx, outcome| {
             actor.round = Round::Idle;
             match outcome {

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use gix::index::entry::{Stage, Stat};
-use gix::objs::Kind;
 use rustix::fs::{AtFlags, statat};
 
 use super::Keeper;
@@ -118,7 +117,7 @@ impl Core {
             _ => return None,
         };
         let (bytes, stat) = self.root.read_with_stat(&path, MAX_BLOB_BYTES).ok()??;
-        let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, &bytes).ok()?;
+        let id = self.store.id_of(&bytes).ok()?;
         (id == leaf.id && (stat.st_mode & 0o100 != 0) == executable).then(|| marks(&stat))
     }
 
