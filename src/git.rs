@@ -114,6 +114,8 @@ fn run(
     command.args(args).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
+    // For a repository that is made. A git that knows no other format does not know the option.
+    command.env("GIT_DEFAULT_REF_FORMAT", "files");
     for variable in REDIRECTIONS {
         command.env_remove(variable);
     }

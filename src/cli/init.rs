@@ -58,10 +58,12 @@ pub fn run(globals: &Globals, args: &Args) -> Result<(), Failure> {
     layout.require_fit().map_err(Failure::config)?;
     let ignored = Ignore::look(&layout.at_path(".gitignore"))?;
     let mut report = String::new();
-    if repository == Repository::None {
-        let branch = format!("--initial-branch={BRANCH}");
-        git::ask(layout.cloud(), &["init", "--quiet", &branch]).map_err(Failure::config)?;
-        let _ = writeln!(report, "  made   a git repository, branch {BRANCH}");
+    match repository {
+        Repository::Here => drop(publisher::format_check(layout.cloud()).map_err(Failure::config)?),
+        Repository::None => {
+            make_repository(&layout)?;
+            let _ = writeln!(report, "  made   a git repository, branch {BRANCH}");
+        }
     }
     let made = layout.make_folders().map_err(Failure::config)?;
     if !made.is_empty() {
@@ -80,6 +82,15 @@ pub fn run(globals: &Globals, args: &Args) -> Result<(), Failure> {
     }
     let cloud = layout.cloud().display();
     print(&format!("CLOUD {cloud}\n{report}{}", next_steps(&layout)))
+}
+
+/// Makes a repository that the bridge can publish to, whatever git makes by default here: an operator's template may
+/// hold a HEAD, hooks and a configuration. By what objects are named is left to git, for a remote that is made here is
+/// like it.
+fn make_repository(layout: &Layout) -> Result<(), Failure> {
+    let branch = format!("--initial-branch={BRANCH}");
+    git::ask(layout.cloud(), &["init", "--quiet", "--template=", &branch]).map_err(Failure::config)?;
+    publisher::format_check(layout.cloud()).map_err(Failure::config).map(drop)
 }
 
 /// The lines that the `.gitignore` of CLOUD lacks.

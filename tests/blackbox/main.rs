@@ -12,6 +12,7 @@ mod audit;
 mod cli;
 mod faults;
 mod foreign;
+mod formats;
 mod ingest;
 mod life;
 mod look_back;

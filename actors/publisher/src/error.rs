@@ -29,6 +29,14 @@ pub enum OpenError {
         /// The work tree's top.
         top: PathBuf,
     },
+    /// The repository keeps its references in a format that is not supported.
+    #[error("the repository in {} keeps its references as {references}, which is not supported: clone it anew with `git clone --ref-format=files`, or turn them into files with `git refs migrate --ref-format=files` (git 2.49 or newer)", .cloud.display())]
+    Format {
+        /// The folder.
+        cloud: PathBuf,
+        /// How it keeps them.
+        references: String,
+    },
     /// HEAD names a commit, not a branch.
     #[error("HEAD is detached in {}: check out the branch that is to be published, for example `git switch main`", .cloud.display())]
     Detached {

@@ -59,7 +59,7 @@ pub mod work;
 pub use actor::{Publisher, Stop, Stopped};
 pub use config::PublisherConfig;
 pub use error::OpenError;
-pub use open::open_check;
+pub use open::{format_check, open_check};
 pub use restore::restore_log;
 pub use retry_index::attempts;
 pub use status::{PublisherStatus, Push};

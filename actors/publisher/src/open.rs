@@ -48,6 +48,15 @@ pub fn open_check(config: &PublisherConfig) -> Result<(), OpenError> {
     }
 }
 
+/// Checks that the repository in CLOUD keeps its objects and references in a format that can be published to; says which.
+///
+/// # Errors
+/// When it does not, or is no repository that can be opened: with the remedy, in one line.
+pub fn format_check(cloud: &Path) -> Result<String, OpenError> {
+    let repo = open_repository(cloud)?;
+    Ok(format!("objects are named by {}, references kept as files", repo.object_hash()))
+}
+
 /// Whether git's folders can be written: for what is executed must be published, too.
 fn writable(repo: &gix::Repository) -> Result<(), OpenError> {
     for folder in [repo.git_dir(), repo.common_dir(), repo.objects.store_ref().path()] {
@@ -69,6 +78,7 @@ pub(crate) fn open_repository(cloud: &Path) -> Result<gix::Repository, OpenError
         Ok(repo) => repo,
         Err(error) => return Err(no_repository(cloud, &error.to_string())),
     };
+    supported(&repo, &cloud)?;
     let Some(top) = repo.workdir().map(Path::to_owned) else { return Err(OpenError::Bare { cloud }) };
     let top = top.canonicalize().unwrap_or(top);
     if top != cloud {
@@ -76,6 +86,20 @@ pub(crate) fn open_repository(cloud: &Path) -> Result<gix::Repository, OpenError
     }
     repo.object_cache_size(OBJECT_CACHE_BYTES);
     Ok(repo)
+}
+
+/// Refuses references that are not kept as files: whoever reads them as such reports damage. Objects may be named by
+/// either of git's hashes.
+///
+/// The library reads no reftable, and git 2.47 does not write one that a power cut leaves whole: it syncs a table before
+/// the end of it is written, whatever `core.fsync` says. All references are lost with one such table.
+fn supported(repo: &gix::Repository, cloud: &Path) -> Result<(), OpenError> {
+    match repo.config_snapshot().string("extensions.refStorage") {
+        Some(format) if !format.eq_ignore_ascii_case(b"files") => {
+            Err(OpenError::Format { cloud: cloud.to_owned(), references: format.to_string() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Tells a folder inside somebody's work tree from one that has nothing to do with git.

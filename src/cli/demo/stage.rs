@@ -288,9 +288,10 @@ impl Stage {
 
     /// The demonstration must neither depend on somebody's git configuration nor touch it.
     fn isolate(&self, command: &mut Command) {
-        for key in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
+        for key in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_TEMPLATE_DIR"] {
             command.env_remove(key);
         }
+        command.env("GIT_DEFAULT_REF_FORMAT", "files");
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
         for (role, value) in [("NAME", "ghost-bridge demo"), ("EMAIL", "demo@localhost")] {
             command.env(format!("GIT_AUTHOR_{role}"), value).env(format!("GIT_COMMITTER_{role}"), value);

@@ -33,6 +33,10 @@ pub fn look(report: &mut Report, layout: &Layout, publish: &Publish) {
     if let Err(error) = layout.require_work_tree() {
         return report.says("git", error);
     }
+    match publisher::format_check(layout.cloud()) {
+        Ok(format) => report.ok("format", format),
+        Err(error) => report.says("format", error),
+    }
     branch(report, layout);
     report.ok("identity", format!("commits are by {} <{}>", publish.author_name, publish.author_email));
     remote(report, layout, &publish.remote);

@@ -21,6 +21,9 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_ghost-bridge");
 const CONFIG_OF_GIT: &str = "[user]\n\tname = A Person\n\temail = person@example.org\n[init]\n\tdefaultBranch = main\n\
                              [advice]\n\tdetachedHead = false\n[pull]\n\trebase = true\n";
 
+/// Git's own variable for the format of the repositories that it makes: `sha1` or `sha256`.
+pub const OBJECT_FORMAT: &str = "GIT_DEFAULT_HASH";
+
 /// One test's world. Everything lies beneath one temporary folder and goes with it.
 pub struct Cloud {
     world: TempDir,
@@ -28,27 +31,41 @@ pub struct Cloud {
     /// The secret of this world.
     pub secret: String,
     serial: Cell<u32>,
+    /// What git makes here, if not its own default.
+    objects: Option<OsString>,
 }
 
 impl Cloud {
     /// A clone of a bare remote, initialised by the bridge, with a first commit by a person, pushed.
     pub fn new() -> Self {
-        let cloud = Self::unborn();
-        cloud.write("README.md", "hello\n");
-        cloud.git(&["add", "README.md", ".gitignore", "meta"]);
-        cloud.git(&["commit", "-q", "-m", "begin"]);
-        cloud.git(&["push", "-q", "-u", "origin", "main"]);
-        cloud
+        Self::unborn().begun()
+    }
+
+    /// The same, both with objects of this format.
+    #[allow(dead_code, reason = "not every test program cares")]
+    pub fn in_format(objects: &str) -> Self {
+        Self { objects: Some(objects.into()), ..Self::empty() }.cloned().begun()
     }
 
     /// The same without any commit.
     pub fn unborn() -> Self {
-        let cloud = Self::empty();
-        let remote = cloud.remote();
-        git::output(cloud.program("git").args(["init", "-q", "--bare", "-b", "main"]).arg(&remote));
-        git::output(cloud.program("git").args(["clone", "-q"]).arg(&remote).arg(cloud.root()).env("GIT_TRACE", "0"));
-        cloud.init();
-        cloud
+        Self::empty().cloned()
+    }
+
+    fn cloned(self) -> Self {
+        let remote = self.remote();
+        git::output(self.program("git").args(["init", "-q", "--bare", "-b", "main"]).arg(&remote));
+        git::output(self.program("git").args(["clone", "-q"]).arg(&remote).arg(self.root()).env("GIT_TRACE", "0"));
+        self.init();
+        self
+    }
+
+    fn begun(self) -> Self {
+        self.write("README.md", "hello\n");
+        self.git(&["add", "README.md", ".gitignore", "meta"]);
+        self.git(&["commit", "-q", "-m", "begin"]);
+        self.git(&["push", "-q", "-u", "origin", "main"]);
+        self
     }
 
     /// A repository without a remote, made by `init` itself.
@@ -74,7 +91,7 @@ impl Cloud {
         fs::write(home.join("gitconfig"), CONFIG_OF_GIT).unwrap();
         let root = world.path().join("cloud");
         let secret = format!("blackbox+{:032x}/=", rand::random::<u128>());
-        Self { world, root, secret, serial: Cell::new(0) }
+        Self { world, root, secret, serial: Cell::new(0), objects: std::env::var_os(OBJECT_FORMAT) }
     }
 
     fn init(&self) {
@@ -113,6 +130,7 @@ impl Cloud {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", &home).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", home.join("gitconfig"));
         command.env("LC_ALL", "C.UTF-8").env("GIT_TERMINAL_PROMPT", "0").current_dir(self.world());
+        command.envs(self.objects.iter().map(|format| (OBJECT_FORMAT, format)));
         command
     }
 

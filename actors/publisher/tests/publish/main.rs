@@ -24,3 +24,34 @@ mod speed;
 mod startup;
 mod work_tree;
 mod world;
+
+/// Git's own variable for the format of the repositories that it makes.
+const OBJECT_FORMAT: &str = "GIT_DEFAULT_HASH";
+
+/// What is tried in SHA-256 repositories too: all that reads, makes or compares ids.
+const ALSO_IN_SHA256: [&str; 10] = [
+    "commits::",
+    "housekeeping::",
+    "lockstep::",
+    "odd::",
+    "persons::",
+    "recovery::",
+    "remotes::",
+    "retries::",
+    "reworked::",
+    "rolling::",
+];
+
+/// The same tests, started once more where git makes SHA-256 repositories. A `GIT_DEFAULT_HASH` of the caller's is taken for
+/// all of them.
+#[test]
+fn what_depends_on_ids_holds_in_sha256_repositories() {
+    if std::env::var_os(OBJECT_FORMAT).is_some() {
+        return;
+    }
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = again.args(ALSO_IN_SHA256).env(OBJECT_FORMAT, "sha256").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !said.contains(" 0 passed"), "{said}");
+    println!("{}", said.lines().rfind(|line| line.starts_with("test result")).unwrap_or_default());
+}

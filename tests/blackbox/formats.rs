@@ -1,0 +1,140 @@
+//! The formats in which git may keep objects and references: whatever it makes by default, `init` and `demo` make what
+//! works, SHA-256 works throughout, and what does not work is refused by its name.
+
+use std::fs;
+use std::process::Command;
+
+use crate::harness::cloud::{BINARY, OBJECT_FORMAT, describe};
+use crate::harness::git::{assert_sound, results};
+use crate::harness::{Bridge, Cloud, Doc};
+
+/// What a git of tomorrow, or an operator, may have set.
+const DEFAULTS: [(&str, &str); 2] = [(OBJECT_FORMAT, "sha256"), ("GIT_DEFAULT_REF_FORMAT", "reftable")];
+
+/// What is tried in SHA-256 repositories too: what reads, makes or compares ids.
+const ALSO_IN_SHA256: [&str; 6] = ["audit::a_", "look_back::", "persons::", "pipeline::", "replay::", "rolling::"];
+
+/// A template with all that a repository may be given from there, and a configuration that asks for it and more.
+fn odd_defaults(cloud: &Cloud) {
+    let template = cloud.world().join("template");
+    fs::create_dir_all(template.join("hooks")).unwrap();
+    fs::write(template.join("HEAD"), "ref: refs/heads/theirs\n").unwrap();
+    fs::write(template.join("config"), "[core]\n\tbare = true\n").unwrap();
+    fs::write(template.join("hooks/pre-commit"), "#!/bin/sh\nexit 1\n").unwrap();
+    let config = cloud.world().join("home/gitconfig");
+    let before = fs::read_to_string(&config).unwrap();
+    let more = format!(
+        "[init]\n\tdefaultBranch = trunk\n\tdefaultObjectFormat = sha256\n\tdefaultRefFormat = reftable\n\ttemplateDir = {}\n",
+        template.display()
+    );
+    fs::write(config, before + &more).unwrap();
+}
+
+#[test]
+fn init_makes_what_works_whatever_git_makes_by_default() {
+    for set in [[].as_slice(), &DEFAULTS] {
+        let cloud = Cloud::empty();
+        odd_defaults(&cloud);
+        let output = cloud.program(BINARY).arg("init").arg(cloud.root()).envs(set.iter().copied()).output().unwrap();
+        assert!(output.status.success(), "{}", describe(&output));
+        assert_eq!(cloud.git(&["symbolic-ref", "HEAD"]), "refs/heads/main");
+        let bridge = Bridge::start(&cloud);
+        cloud.submit(&Doc::write("a", "a.txt", "a\n"));
+        bridge.local_history("the commit", |all| all.iter().any(|commit| commit.subject == results("a", 0)));
+        bridge.stop();
+    }
+}
+
+#[test]
+fn demo_works_whatever_git_makes_by_default() {
+    for format in ["sha1", "sha256"] {
+        let cloud = Cloud::empty();
+        odd_defaults(&cloud);
+        let mut demo = cloud.program(BINARY);
+        let output = demo.arg("demo").env("TMPDIR", cloud.world()).envs(DEFAULTS).env(OBJECT_FORMAT, format).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", describe(&output));
+    }
+}
+
+#[test]
+fn references_as_reftable_are_refused_by_name() {
+    let cloud = Cloud::empty();
+    let made = cloud.program("git").args(["init", "-q", "--ref-format=reftable"]).arg(cloud.root()).output().unwrap();
+    if !made.status.success() {
+        println!("SKIPPED: this git knows no reftable");
+        return;
+    }
+    let refused = |command: &mut Command, status: i32| {
+        let output = command.output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(status), "{}", describe(&output));
+        assert!(said.contains("reftable") && said.contains("--ref-format=files"), "{}", describe(&output));
+    };
+    refused(&mut cloud.bridge(&["init"]), 78);
+    refused(&mut cloud.bridge(&["run"]), 78);
+    refused(&mut cloud.bridge(&["doctor"]), 1);
+    assert!(!cloud.exists("commands"), "nothing is created by half");
+}
+
+#[test]
+fn a_remote_may_keep_its_references_as_it_likes() {
+    let cloud = Cloud::new();
+    let remote = cloud.fresh("reftable").with_extension("git");
+    let mut init = cloud.program("git");
+    let made =
+        init.args(["init", "-q", "--bare", "-b", "main", "--ref-format=reftable"]).arg(&remote).output().unwrap();
+    if !made.status.success() {
+        println!("SKIPPED: this git knows no reftable");
+        return;
+    }
+    cloud.git(&["remote", "set-url", "origin", remote.to_str().unwrap()]);
+    let bridge = Bridge::start(&cloud);
+    cloud.submit(&Doc::write("a", "a.txt", "a\n"));
+    let subjects = || cloud.subjects(&remote).iter().any(|commit| commit.subject == results("a", 0));
+    bridge.wait_for("the push", subjects);
+    bridge.stop();
+}
+
+#[test]
+fn a_sha256_repository_is_sound_whatever_a_person_does_there() {
+    let cloud = Cloud::in_format("sha256");
+    for place in [cloud.root().to_owned(), cloud.remote()] {
+        assert_eq!(cloud.git_at(&place, &["rev-parse", "--show-object-format"]), "sha256");
+    }
+    let bridge = Bridge::start(&cloud);
+    bridge.run(&Doc::write("a", "binary", "a\0b"));
+    cloud.git(&["gc", "-q", "--prune=now"]);
+    bridge.run(&Doc::write("b", "binary", "c\0d"));
+    let other = cloud.other_clone();
+    let theirs = cloud.push_from(&other, &[("theirs.txt", "theirs\n")]);
+    let history = bridge.run_beside(&Doc::write("c", "text", "c\n"));
+    assert!(history.iter().any(|commit| commit.hash == theirs));
+    bridge.published(&results("c", 0));
+    assert_sound(&cloud.published());
+    cloud.git(&["fsck", "--full", "--strict"]);
+    cloud.remote_git(&["fsck", "--full", "--strict"]);
+    assert_eq!(cloud.git(&["status", "--porcelain"]), "?? binary\n?? text");
+    // The diff says what git says: it applies where the target is.
+    cloud.git(&["apply", "-R", "diffs/b.patch"]);
+    assert_eq!(cloud.read("binary"), b"a\0b");
+    bridge.stop();
+    for command in ["doctor", "audit"] {
+        let output = cloud.bridge(&[command]).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", describe(&output));
+    }
+}
+
+/// The same tests, started once more in a world whose git makes SHA-256 repositories. A `GIT_DEFAULT_HASH` of the caller's
+/// is taken for all of them.
+#[test]
+fn what_depends_on_ids_holds_in_sha256_repositories() {
+    if std::env::var_os(OBJECT_FORMAT).is_some() {
+        return;
+    }
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    let output = again.args(ALSO_IN_SHA256).env(OBJECT_FORMAT, "sha256").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !said.contains(" 0 passed"), "{said}");
+    println!("{}", said.lines().rfind(|line| line.starts_with("test result")).unwrap_or_default());
+}
