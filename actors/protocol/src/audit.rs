@@ -148,7 +148,7 @@ impl AuditLine {
             Some(json::Value::Number(number)) => number.as_u64(),
             _ => None,
         };
-        let digest = |key: &str| string(key).and_then(Sha256::from_hex);
+        let digest = |key: &str| string(key).and_then(Sha256::from_lower_hex);
         let line = Self {
             entry: AuditEntry {
                 ts: string("ts")?.to_owned(),
@@ -196,6 +196,20 @@ mod tests {
         assert!(places.is_sorted(), "{text}");
         assert_eq!(AuditLine::parse(text.trim_end()).unwrap(), second);
         assert_eq!(second.prev, first.hash);
+    }
+
+    /// A line's hash covers all of it but itself.
+    #[test]
+    fn a_hash_has_one_spelling() {
+        let line = AuditLine::chain(entry(AuditResult::Ok), Sha256::ZERO).unwrap();
+        let text = line.to_text().unwrap();
+        let (before, hash) = text.trim_end().rsplit_once("\"hash\":").unwrap();
+        assert_ne!(hash, hash.to_uppercase());
+        for respelled in [hash.to_uppercase(), hash.replacen(|c: char| c.is_ascii_lowercase(), "A", 1)] {
+            for space in ["", " "] {
+                assert_eq!(AuditLine::parse(&format!("{before}\"hash\":{space}{respelled}")), None);
+            }
+        }
     }
 
     #[test]

@@ -35,6 +35,12 @@ impl Sha256 {
         Some(Self(bytes))
     }
 
+    /// The same in lower case alone, as every artifact spells it: a digest has one spelling where nothing else covers its own.
+    #[must_use]
+    pub fn from_lower_hex(text: &str) -> Option<Self> {
+        Self::from_hex(text).filter(|_| !text.bytes().any(|byte| byte.is_ascii_uppercase()))
+    }
+
     /// The first 8 hex digits, which tell apart files that would share a name.
     #[must_use]
     pub fn short(&self) -> String {

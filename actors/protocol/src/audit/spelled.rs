@@ -65,7 +65,7 @@ struct Value<'t> {
 
 impl Value<'_> {
     fn digest(self) -> Option<Sha256> {
-        Sha256::from_hex(self.text?)
+        Sha256::from_lower_hex(self.text?)
     }
 }
 
