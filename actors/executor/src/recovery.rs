@@ -5,7 +5,9 @@
 //! checks had no verdict is undone; its document is still in `commands/`, so that it is tried again. Everything here can be
 //! repeated, also after a crash in the middle.
 //!
-//! A file that is in no state that the journal knows was changed by somebody else since: it is left as it is, and said.
+//! A file that is in no state that the journal knows was changed by somebody else since: it is left as it is, and said. But
+//! one that is cut short or zeroed against such a state was torn by a power cut: always where the machine was started
+//! since, and else where it was last changed when its command was. A volume can go and come back while the machine runs.
 
 mod files;
 
@@ -16,6 +18,7 @@ use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
+use chrono::{DateTime, Utc};
 use protocol::command::VerifiedCommand;
 use protocol::id::CommandId;
 use protocol::ledger::Ledger;
@@ -109,6 +112,8 @@ struct Record {
     command: VerifiedCommand,
     /// Whether it is filed: then all of it was applied.
     filed: bool,
+    /// When it began, and by when it was recorded.
+    span: (DateTime<Utc>, DateTime<Utc>),
 }
 
 impl Recovery {
@@ -146,7 +151,10 @@ pub fn recover(journal: &Journal, found: Found, ledger: &Ledger) -> Result<Recov
         );
     }
     let (same_boot, mut recovery) = (found.same_boot, Recovery::default());
-    let records = records(found.entries, ledger)?;
+    let mut records = records(found.entries, ledger)?;
+    for record in &mut records {
+        record.span = span(record, found.written_at);
+    }
     let mut roots: BTreeMap<&Path, Vec<(Option<RelativePath>, &Record)>> = BTreeMap::new();
     // A command that changes nothing may have no root at all, or one that is gone by now.
     let changing = || records.iter().filter(|record| !record.begun.changes.is_empty());
@@ -217,6 +225,15 @@ fn settle(
     Ok(())
 }
 
+/// When a command began, and by when it was recorded. One without an outcome was recorded when the journal was last
+/// written to, at the latest.
+fn span(record: &Record, written_at: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
+    match &record.fate {
+        Fate::Settled(execution) => (execution.executed_at, execution.finished_at),
+        Fate::Undone | Fate::Interrupted => (record.begun.received_at, written_at),
+    }
+}
+
 /// Joins what was begun and how it ended, in the order of its beginning.
 fn records(entries: Vec<Stored>, ledger: &Ledger) -> Result<Vec<Record>, RecoverError> {
     let mut records: BTreeMap<u64, Record> = BTreeMap::new();
@@ -228,7 +245,8 @@ fn records(entries: Vec<Stored>, ledger: &Ledger) -> Result<Vec<Record>, Recover
                 let fate = begun.outcome.take().map_or(Fate::Interrupted, Fate::Settled);
                 let filed = ledger.is_filed(command.input_sha256());
                 let names = HiddenNames { run, sequence };
-                records.insert(sequence, Record { names, segment, begun, fate, command, filed });
+                let span = (begun.received_at, begun.received_at);
+                records.insert(sequence, Record { names, segment, begun, fate, command, filed, span });
             }
             Entry::Ended(Ended { begun, outcome }) => {
                 // Its beginning may have been let go: then all is done.

@@ -7,7 +7,7 @@ mod support;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta, Utc};
 use executor::apply::HiddenNames;
 use executor::journal::entry::{Begun, Ended, Entry, FileChange, Mark};
 use executor::journal::{Draft, Journal};
@@ -25,6 +25,8 @@ struct Bench {
     dir: tempfile::TempDir,
     journal: Journal,
     ledger: Ledger,
+    /// When commands are executed.
+    at: DateTime<Utc>,
 }
 
 type State<'a> = Option<&'a str>;
@@ -33,11 +35,11 @@ fn image(text: &str) -> Image {
     Image { content: text.as_bytes().into(), bits: 0o644 }
 }
 
-fn execution(failed: bool) -> Execution {
+fn execution(failed: bool, at: DateTime<Utc>) -> Execution {
     Execution {
         failure: failed.then(|| (Reason::ValidationFailed, "no".to_owned())),
-        executed_at: DateTime::UNIX_EPOCH,
-        finished_at: DateTime::UNIX_EPOCH,
+        executed_at: at,
+        finished_at: at,
         duration_ms: 1,
         files_changed: 1,
         bytes_written: 1,
@@ -69,7 +71,7 @@ impl Bench {
         std::fs::create_dir_all(dir.path().join("cloud/meta")).unwrap();
         std::fs::create_dir(dir.path().join("tree")).unwrap();
         let (journal, _) = Journal::open(&dir.path().join("cloud")).unwrap();
-        Self { dir, journal, ledger: Ledger::default() }
+        Self { dir, journal, ledger: Ledger::default(), at: DateTime::UNIX_EPOCH }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -119,19 +121,33 @@ impl Bench {
             changes: changes.iter().map(change).collect(),
             folders: vec![RelativePath::parse("made").unwrap(), RelativePath::parse("made/deep").unwrap()],
             attempts: 1,
-            outcome: (!checked).then(|| execution(false)),
+            outcome: (!checked).then(|| execution(false, self.at)),
         };
         let written = self.journal.append(&[Draft { entry: Entry::Begun(begun), root: None }]).unwrap();
         let (sequence, run) = (written[0].sequence, written[0].run);
         let outcome = match end {
             End::Stands | End::Open => return (HiddenNames { run, sequence }, command.input_sha256()),
-            End::Decided => Some(execution(false)),
-            End::Failed => Some(execution(true)),
+            End::Decided => Some(execution(false, self.at)),
+            End::Failed => Some(execution(true, self.at)),
             End::Void => None,
         };
         let ended = Entry::Ended(Ended { begun: sequence, outcome });
         self.journal.append(&[Draft { entry: ended, root: None }]).unwrap();
         (HiddenNames { run, sequence }, command.input_sha256())
+    }
+
+    /// The command is in the audit log.
+    fn file(&self, input_sha256: protocol::digest::Sha256) {
+        self.ledger.record(&AuditEntry {
+            ts: String::new(),
+            id: None,
+            action: None,
+            result: AuditResult::Ok,
+            exit: Some(0),
+            files_changed: 1,
+            hmac_ok: true,
+            input_sha256,
+        });
     }
 
     /// The next life of the process.
@@ -240,19 +256,68 @@ fn an_edit_after_a_command_was_filed_is_nobodys_concern() {
     let mut bench = Bench::new();
     bench.put("f", Some("edited since"));
     let (_, input) = bench.record(&[("f", None, Some("new"))], End::Stands);
-    bench.ledger.record(&AuditEntry {
-        ts: String::new(),
-        id: None,
-        action: None,
-        result: AuditResult::Ok,
-        exit: Some(0),
-        files_changed: 1,
-        hmac_ok: true,
-        input_sha256: input,
-    });
+    bench.file(input);
     let recovery = bench.recover();
     assert!(recovery.foreign.is_empty());
     assert_eq!(bench.state("f").as_deref(), Some("edited since"));
+}
+
+#[test]
+fn what_a_volume_lost_within_one_boot_is_put_back() {
+    let torn = [Some(""), Some("ne"), Some("\0\0\0"), Some("ne\0")];
+    for (end, stands) in FATES {
+        for found in torn {
+            for is_filed in [false, stands] {
+                let mut bench = Bench::new();
+                bench.at = Utc::now();
+                bench.put("f", found);
+                let (_, input) = bench.record(&[("f", Some("old"), Some("new"))], end);
+                if is_filed {
+                    bench.file(input);
+                }
+                let recovery = bench.recover();
+                let wanted = if stands { "new" } else { "old" };
+                assert_eq!(bench.state("f").as_deref(), Some(wanted), "{end:?} {found:?} {is_filed}");
+                assert_eq!((recovery.restored, recovery.foreign.len()), (1, 0));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_volume_took_back_of_filed_commands_is_done_again_and_what_somebody_took_back_is_not() {
+    let changes: [(State<'_>, State<'_>); 3] = [(Some("old"), Some("new")), (None, Some("new")), (Some("old"), None)];
+    for (before, after) in changes {
+        for since in [false, true] {
+            let mut bench = Bench::new();
+            bench.put("in/f", Some("whatever"));
+            bench.put("in/f", before);
+            // Since the command somebody put back what was there before, or it is what the volume came back with.
+            bench.at = if since { Utc::now() - TimeDelta::hours(1) } else { Utc::now() + TimeDelta::seconds(1) };
+            let (_, input) = bench.record(&[("in/f", before, after)], End::Stands);
+            bench.file(input);
+            let recovery = bench.recover();
+            let wanted = if since { before } else { after };
+            assert_eq!(bench.state("in/f").as_deref(), wanted, "{before:?} to {after:?}, since: {since}");
+            assert_eq!((recovery.restored, recovery.foreign.len()), (usize::from(!since), 0));
+        }
+    }
+}
+
+#[test]
+fn what_somebody_cut_short_since_is_left_within_one_boot() {
+    for is_filed in [false, true] {
+        let mut bench = Bench::new();
+        bench.at = Utc::now() - TimeDelta::hours(1);
+        bench.put("f", Some(""));
+        let (_, input) = bench.record(&[("f", Some("old"), Some("new"))], End::Stands);
+        if is_filed {
+            bench.file(input);
+        }
+        let recovery = bench.recover();
+        assert_eq!(bench.state("f").as_deref(), Some(""));
+        assert_eq!((recovery.restored, recovery.foreign.len()), (0, usize::from(!is_filed)));
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt as _};
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, MetadataExt as _, OpenOptions};
+use chrono::{DateTime, Utc};
 
 use super::entry::Entry;
 use super::format::{FormatError, Frames, HEADER_BYTES, Header};
@@ -35,6 +36,8 @@ pub struct Found {
     /// Whether all of it was written since the machine was last started, so that what the file system was told then it
     /// still knows.
     pub same_boot: bool,
+    /// When it was last written to.
+    pub written_at: DateTime<Utc>,
 }
 
 /// Reads every segment in `dir`.
@@ -47,6 +50,7 @@ pub(super) fn read(dir: &Dir, boot: [u8; 16]) -> Result<Found, JournalError> {
             return Err(damaged(number + 1, "it is missing, although later ones are there".to_owned()));
         }
         let bytes = load(dir, *number, u64::MAX)?;
+        found.written_at = found.written_at.max(written_at(dir, *number)?);
         // What the next segment does not count was never acknowledged. Without one that says so, the end may be torn.
         let said = match next {
             None => None,
@@ -103,6 +107,13 @@ pub(super) fn numbers(dir: &Dir) -> Result<Vec<u64>, JournalError> {
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// When a segment was last written to.
+fn written_at(dir: &Dir, number: u64) -> Result<DateTime<Utc>, JournalError> {
+    let name = segment_name(number);
+    let metadata = dir.symlink_metadata(&name).map_err(JournalError::io("look at", format!("{PATH}/{name}")))?;
+    Ok(DateTime::from_timestamp(metadata.mtime(), 0).unwrap_or_default())
 }
 
 /// The first `most` bytes of a segment.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt as _};
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, Permissions, PermissionsExt as _};
+use cap_std::fs::{
+    Dir, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _, Permissions, PermissionsExt as _,
+};
+use chrono::{DateTime, TimeDelta, Utc};
 use protocol::id::CommandId;
 use protocol::path::RelativePath;
 
@@ -15,6 +18,10 @@ use crate::tree::{Folder, Image, Tree, TreeError, read_in};
 
 /// The mode of a file until it is whole.
 const STAGED_MODE: u32 = 0o600;
+
+/// How long after it was recorded a command's files may have been changed by itself: the journal's sync and the changes
+/// of its whole group lie in between, on a disk that may be slow.
+const APPLYING: TimeDelta = TimeDelta::seconds(60);
 
 /// A file that somebody else changed in the meantime.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +42,11 @@ struct Place<'r> {
     known: Vec<Option<Mark>>,
     /// The state that it is to have; `None` inside: nothing is to be there.
     wanted: Option<Mark>,
-    /// Whether whatever is there is right: the last command on it was applied whole, and nothing was lost since.
+    /// Whether whatever is there is right, unless the file system lost it: the last command on it was applied whole, and
+    /// the machine runs since.
     settled: bool,
+    /// When the last command on it began, and by when it was recorded.
+    span: (DateTime<Utc>, DateTime<Utc>),
     /// Contents that the journal holds.
     images: Vec<&'r Image>,
     /// Hidden names under which something may be left.
@@ -82,6 +92,7 @@ impl<'r> Files<'r> {
                     known: Vec::new(),
                     wanted: change.before,
                     settled: false,
+                    span: record.span,
                     images: Vec::new(),
                     hidden: Vec::new(),
                 });
@@ -90,6 +101,7 @@ impl<'r> Files<'r> {
                 place.wanted = if record.stands() { after } else { change.before };
                 place.settled = record.stands() && record.filed && same_boot;
                 place.id = id;
+                place.span = record.span;
                 place.known.extend([change.before, after]);
                 place.images.extend(change.after.iter().chain(&change.undo));
                 place.hidden.push((record.names, number));
@@ -118,13 +130,11 @@ impl<'r> Files<'r> {
 
     fn settle_one(&mut self, place: &Place<'r>) -> Result<(), TreeError> {
         supervision::crash_point!("recovery.file");
-        if place.settled {
-            return Ok(());
-        }
         let found = match self.tree.read(&place.path) {
             Ok(found) => found,
             // A file above it: nothing is there.
             Err(TreeError::NotFolder { .. }) => None,
+            Err(_) if place.settled => return Ok(()),
             Err(error @ TreeError::Io { .. }) => return Err(error),
             // Somebody put something else there.
             Err(_) => return self.leave(place),
@@ -135,7 +145,17 @@ impl<'r> Files<'r> {
         }
         let sha256 = |mark: &Option<Mark>| mark.map(|mark| mark.sha256);
         let is_known = place.known.iter().any(|known| sha256(known) == sha256(&mark));
-        if !is_known && (self.same_boot || !found.is_some_and(|found| is_torn(&found, &place.images))) {
+        let is_torn = !is_known && found.as_ref().is_some_and(|found| is_torn(found, &place.images));
+        let (begun, recorded) = place.span;
+        if place.settled {
+            // Somebody may have changed it since, to whatever it was before. What a volume took back was changed last
+            // before the command came, or by the command.
+            let taken = self.changed_by(place, if is_torn { recorded + APPLYING } else { begun })?;
+            if !taken || !(is_torn || is_known || found.is_none()) {
+                return Ok(());
+            }
+            tracing::warn!(path = %place.path, "a volume lost power or was set back; the file is put back from the journal");
+        } else if !is_known && !(is_torn && (!self.same_boot || self.changed_by(place, recorded + APPLYING)?)) {
             return self.leave(place);
         }
         match place.wanted {
@@ -147,6 +167,30 @@ impl<'r> Files<'r> {
         }
         self.restored += 1;
         Ok(())
+    }
+
+    /// Whether what is at `place` was changed last by `then`: the file, or where there is none the folder that would hold it.
+    fn changed_by(&self, place: &Place<'r>, then: DateTime<Utc>) -> Result<bool, TreeError> {
+        let mut path = place.path.clone();
+        loop {
+            let folder = match self.tree.parent(&path) {
+                Ok(Folder::Open(folder)) => folder,
+                Ok(Folder::Missing(missing)) => {
+                    let above = std::iter::successors(path.parent(), RelativePath::parent);
+                    let Some(missing) = above.into_iter().find(|it| it.as_str() == missing) else { return Ok(false) };
+                    path = missing;
+                    continue;
+                }
+                Err(TreeError::NotFolder { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let changed = match folder.symlink_metadata(path.file_name()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => folder.dir_metadata(),
+                other => other,
+            };
+            let changed = changed.map_err(TreeError::io(path.as_str()))?;
+            return Ok(changed_at(&changed).is_some_and(|changed| changed <= then));
+        }
     }
 
     fn leave(&mut self, place: &Place<'r>) -> Result<(), TreeError> {
@@ -189,6 +233,8 @@ impl<'r> Files<'r> {
         let mut file = folder.open_with(&name, &options).map_err(io())?;
         file.write_all(&image.content).map_err(io())?;
         file.set_permissions(Permissions::from_mode(image.bits)).map_err(io())?;
+        // The next cut may come before anything else is synced, and this file is younger than what tells that it is ours.
+        file.sync_all().map_err(io())?;
         folder.rename(&name, &folder, place.path.file_name()).map_err(io())
     }
 
@@ -264,6 +310,11 @@ fn remove_file(folder: &Dir, name: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// When a file or folder was last changed in any way. Nobody can set that back.
+fn changed_at(metadata: &Metadata) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(metadata.ctime(), u32::try_from(metadata.ctime_nsec()).ok()?)
 }
 
 /// Whether `found` is what a power cut may have left of one of `images`: its beginning, or less, with zeros for what did
