@@ -27,9 +27,20 @@ fn a_healthy_cloud_is_well_and_is_not_touched() {
     let before = snapshot(cloud.root(), &[".git"]);
     let report = json(&cloud, &["doctor", "--json"], 0);
     assert_eq!(snapshot(cloud.root(), &[".git"]), before);
-    for name in
-        ["secret", "config", "cloud", "git", "branch", "identity", "remote", "pushed", "guard", "gitignore", "bridge"]
-    {
+    for name in [
+        "secret",
+        "config",
+        "cloud",
+        "git",
+        "format",
+        "branch",
+        "identity",
+        "remote",
+        "pushed",
+        "guard",
+        "gitignore",
+        "bridge",
+    ] {
         assert_eq!(of(&report, name).0, ["ok"], "{name}: {report:#}");
     }
     assert!(of(&report, "bridge").1.contains("none runs"));
