@@ -54,6 +54,14 @@ impl Secrets {
         Keyring::new(&self.current, self.rotation.as_ref())
     }
 
+    /// The variables whose secrets begin or end with white space, which counts like every other byte of them.
+    #[must_use]
+    pub fn with_blanks(&self) -> Vec<&'static str> {
+        let next = self.rotation.as_ref().map(|rotation| (NEXT, &rotation.next));
+        let all = [Some((CURRENT, &self.current)), next].into_iter().flatten();
+        all.filter(|(_, secret)| secret.has_blanks()).map(|(name, _)| name).collect()
+    }
+
     /// Whether a rotation has ended before `now`, so that the current secret counts no more.
     #[must_use]
     pub fn current_is_over(&self, now: DateTime<Utc>) -> bool {

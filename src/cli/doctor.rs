@@ -175,6 +175,11 @@ fn secrets(report: &mut Report, taken: Taken) {
             format!("the rotation is over, and only {NEXT} counts"),
             format!("make it the current one: set {CURRENT} to it, unset {NEXT} and its end, restart the bridge"),
         ),
+        Ok(secrets) if !secrets.with_blanks().is_empty() => report.warn(
+            "secret",
+            format!("{} begins or ends with white space, which is a part of it", secrets.with_blanks().join(" and ")),
+            "take it off wherever the secret is set, unless everybody who signs has it so; then restart the bridge",
+        ),
         Ok(_) => match weakness {
             Some(why) => report.warn(
                 "secret",

@@ -24,6 +24,12 @@ pub fn run(globals: &Globals, taken: Taken, inherited: Inherited) -> Result<(), 
     let _deaths = fail::FailScenario::setup();
     let secrets = super::secrets(taken)?;
     telemetry::start(globals.log_format())?;
+    for name in secrets.with_blanks() {
+        tracing::warn!(
+            name,
+            "the secret begins or ends with white space, which is a part of it; is that so where it signs?"
+        );
+    }
     let settings = globals.settings()?;
     let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
     let config = settings.resolve(layout.cloud()).map_err(Failure::config)?;

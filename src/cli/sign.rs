@@ -49,6 +49,9 @@ pub struct Args {
 /// When the document is no strict JSON object, there is no secret, or it cannot be submitted.
 pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> {
     let secrets = super::secrets(taken)?;
+    for name in secrets.with_blanks() {
+        warn(&format!("{name} begins or ends with white space, which is a part of the secret that signs"));
+    }
     let settings = globals.settings()?;
     // Found out before stdin is read: a person at a terminal should not type in vain.
     let layout = match args.submit {

@@ -143,3 +143,45 @@ fn no_command_line_tool_prints_the_secret() {
     let output = cloud.bridge(&["run"]).env("GPT_BRIDGE_HMAC_SECRET", OsStr::new(short)).output().unwrap();
     assert_clean("the refusal", &[output.stdout, output.stderr].concat(), &tells(short));
 }
+
+#[test]
+fn white_space_around_a_secret_is_warned_of_and_told_to_whoever_signs_without_it() {
+    let cloud = Cloud::new();
+    let broken = format!("{}\n", cloud.secret);
+    let of = |file: &str, secret: &str| {
+        cloud.drop_file(&format!("{file}.json"), &Doc::noop(file).signed(secret));
+    };
+    let detail = |file: &str| cloud.json(&format!("dead_letter/{file}.json"))["detail"].to_string();
+    let bridge = Bridge::start_with(&cloud, |run| {
+        run.env("GPT_BRIDGE_HMAC_SECRET", &broken);
+    });
+    of("theirs-is-plain", &cloud.secret);
+    bridge.published("bridge: DLQ bad_hmac");
+    assert!(detail("theirs-is-plain").contains("the bridge was given has white space"));
+    assert!(bridge.log().contains("begins or ends with white space"));
+    of("same", &broken);
+    bridge.emptied();
+    bridge.stop();
+    let bridge = Bridge::start(&cloud);
+    assert!(!bridge.log().contains("white space"));
+    of("theirs-is-broken", &broken);
+    of("theirs-is-another", "another secret altogether");
+    bridge.emptied();
+    assert!(detail("theirs-is-broken").contains("a line break at its end"));
+    assert!(!detail("theirs-is-another").contains("line break at its end"));
+    bridge.stop();
+    let file = cloud.world().join("document.json");
+    fs::write(&file, Doc::noop("signed").bytes()).unwrap();
+    for (arguments, secret, warns) in [
+        (["sign", file.to_str().unwrap()], &broken, true),
+        (["sign", file.to_str().unwrap()], &cloud.secret, false),
+        (["doctor", "--json"], &broken, true),
+        (["doctor", "--json"], &cloud.secret, false),
+    ] {
+        let output = cloud.bridge(&arguments).env("GPT_BRIDGE_HMAC_SECRET", secret).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let warned = String::from_utf8_lossy(&said).contains("begins or ends with white space");
+        assert_eq!(warned, warns, "{arguments:?}");
+        assert_clean("the output", &said, &tells(&cloud.secret));
+    }
+}

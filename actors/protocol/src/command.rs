@@ -14,7 +14,7 @@ use crate::id::CommandId;
 use crate::json::{self, Object, Value};
 use crate::reason::{Reason, Stage, Verdict};
 use crate::schema::{Fields, fault, quote, string_value};
-use crate::signing::{Keyring, SecretSlot};
+use crate::signing::{Blanks, Keyring, SecretSlot};
 use crate::time::parse_rfc3339;
 
 mod ops;
@@ -108,16 +108,25 @@ impl Document {
             }
             None => return Err((self, bad("/hmac: required field is missing; the document is not signed"))),
         };
-        match keyring.verify(canonical::object_without(&self.object, "hmac").as_bytes(), signature, now) {
-            Some(secret) => Ok(Authentic { document: self, secret }),
-            None => Err((
-                self,
-                bad(
-                    "/hmac: no accepted secret signs this document so; sign the canonical form (sorted keys, no white space, \
-                     ASCII escapes) of the document without its hmac, with the secret's exact bytes as the key",
-                ),
-            )),
+        let signed = canonical::object_without(&self.object, "hmac");
+        if let Some(secret) = keyring.verify(signed.as_bytes(), signature, now) {
+            return Ok(Authentic { document: self, secret });
         }
+        let detail = match keyring.blanks_in_the_way(signed.as_bytes(), signature, now) {
+            Some(Blanks::Ours) => {
+                "/hmac: the secret that the bridge was given has white space around it, without which it would have signed \
+                 this document so; take it off there and restart the bridge"
+            }
+            Some(Blanks::Signers) => {
+                "/hmac: the secret that signed this document has a line break at its end, without which it would be an \
+                 accepted one; take it off there and sign again"
+            }
+            None => {
+                "/hmac: no accepted secret signs this document so; sign the canonical form (sorted keys, no white space, \
+                 ASCII escapes) of the document without its hmac, with the secret's exact bytes as the key"
+            }
+        };
+        Err((self, bad(detail)))
     }
 }
 

@@ -42,9 +42,39 @@ impl Secret {
         Ok(Self(bytes))
     }
 
-    fn key(&self) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, &self.0)
+    /// Whether it begins or ends with white space: a line break that a file ended with, as a rule.
+    #[must_use]
+    pub fn has_blanks(&self) -> bool {
+        self.0.trim_ascii().len() != self.0.len()
     }
+
+    fn keys(&self) -> Keys {
+        let key = |bytes: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        let ended = |end: &[u8]| key(&Zeroizing::new([self.0.as_slice(), end].concat()));
+        Keys {
+            exact: key(&self.0),
+            trimmed: self.has_blanks().then(|| key(self.0.trim_ascii())),
+            ended: [ended(b"\n"), ended(b"\r\n")],
+        }
+    }
+}
+
+/// A secret as a key, and as the keys that others make of it by mistake.
+struct Keys {
+    exact: hmac::Key,
+    /// Without the white space around it, if it has any.
+    trimmed: Option<hmac::Key>,
+    /// With a line break that a file's last line has.
+    ended: [hmac::Key; 2],
+}
+
+/// Whose secret has white space around it where another spelling of it would have fitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blanks {
+    /// The one that is accepted here.
+    Ours,
+    /// The one that signed.
+    Signers,
 }
 
 impl fmt::Debug for Secret {
@@ -82,8 +112,8 @@ impl Rotation {
 
 /// The accepted secrets.
 pub struct Keyring {
-    current: hmac::Key,
-    next: Option<(hmac::Key, DateTime<Utc>)>,
+    current: Keys,
+    next: Option<(Keys, DateTime<Utc>)>,
 }
 
 impl fmt::Debug for Keyring {
@@ -98,7 +128,7 @@ impl Keyring {
     /// A keyring of the current secret, and the next one during a rotation.
     #[must_use]
     pub fn new(current: &Secret, rotation: Option<&Rotation>) -> Self {
-        Self { current: current.key(), next: rotation.map(|rotation| (rotation.next.key(), rotation.ends)) }
+        Self { current: current.keys(), next: rotation.map(|rotation| (rotation.next.keys(), rotation.ends)) }
     }
 
     /// The secret whose signature over `message` is `signature` (base64 with padding), if one that is accepted at
@@ -106,7 +136,7 @@ impl Keyring {
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &str, now: DateTime<Utc>) -> Option<SecretSlot> {
         let tag = STANDARD.decode(signature).ok()?;
-        let matches = |key: &hmac::Key| hmac::verify(key, message, &tag).is_ok();
+        let matches = |keys: &Keys| hmac::verify(&keys.exact, message, &tag).is_ok();
         let Some((next, ends)) = &self.next else {
             return matches(&self.current).then_some(SecretSlot::Current);
         };
@@ -116,15 +146,30 @@ impl Keyring {
         matches(next).then_some(SecretSlot::Next)
     }
 
+    /// Whose secret has white space too much, where `signature` over `message` would be an accepted secret's but for that.
+    #[must_use]
+    pub fn blanks_in_the_way(&self, message: &[u8], signature: &str, now: DateTime<Utc>) -> Option<Blanks> {
+        let tag = STANDARD.decode(signature).ok()?;
+        let matches = |key: &hmac::Key| hmac::verify(key, message, &tag).is_ok();
+        let current = self.next.as_ref().is_none_or(|(_, ends)| now < *ends).then_some(&self.current);
+        let accepted = current.into_iter().chain(self.next.as_ref().map(|(next, _)| next));
+        accepted.into_iter().find_map(|keys| {
+            if keys.trimmed.as_ref().is_some_and(matches) {
+                return Some(Blanks::Ours);
+            }
+            keys.ended.iter().any(matches).then_some(Blanks::Signers)
+        })
+    }
+
     /// The signature of `message` by `slot`'s secret, base64 with padding. Where there is no next secret the current
     /// one signs.
     #[must_use]
     pub fn sign(&self, slot: SecretSlot, message: &[u8]) -> String {
-        let key = match (slot, &self.next) {
+        let keys = match (slot, &self.next) {
             (SecretSlot::Next, Some((next, _))) => next,
             _ => &self.current,
         };
-        STANDARD.encode(hmac::sign(key, message))
+        STANDARD.encode(hmac::sign(&keys.exact, message))
     }
 
     /// The end of the rotation window, if there is one.
@@ -172,6 +217,27 @@ mod tests {
         assert_eq!(keyring.verify(b"m", &by_next, ends), Some(SecretSlot::Next));
         assert!(!rotation.is_too_long(before));
         assert!(rotation.is_too_long(ends - TimeDelta::hours(169)));
+    }
+
+    #[test]
+    fn white_space_around_a_secret_is_told_of_and_never_taken_for_none() {
+        let (plain, broken) = ("0123456789abcdef", "0123456789abcdef\r\n");
+        let by = |text: &str| Keyring::new(&secret(text), None).sign(SecretSlot::Current, b"m");
+        let told = |ours: &str, theirs: &str| {
+            let keyring = Keyring::new(&secret(ours), None);
+            assert_eq!(keyring.verify(b"m", &by(theirs), Utc::now()), None, "{ours:?} {theirs:?}");
+            keyring.blanks_in_the_way(b"m", &by(theirs), Utc::now())
+        };
+        assert_eq!(told(broken, plain), Some(Blanks::Ours));
+        assert_eq!(told(&format!("  {plain}\t"), plain), Some(Blanks::Ours));
+        assert_eq!(told(plain, broken), Some(Blanks::Signers));
+        assert_eq!(told(plain, &format!("{plain}\n")), Some(Blanks::Signers));
+        assert_eq!(told(plain, "fedcba9876543210"), None);
+        assert_eq!(told(plain, &format!("{plain}x")), None);
+        assert!(secret(broken).has_blanks() && !secret(plain).has_blanks());
+        let rotation = Rotation { next: secret("next-next-next-next"), ends: Utc::now() };
+        let over = Keyring::new(&secret(broken), Some(&rotation));
+        assert_eq!(over.blanks_in_the_way(b"m", &by(plain), rotation.ends), None, "it counts no more");
     }
 
     #[test]
