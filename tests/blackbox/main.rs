@@ -17,6 +17,7 @@ mod ingest;
 mod life;
 mod look_back;
 mod metrics;
+mod no_events;
 mod operating;
 mod persons;
 mod pipeline;

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::flight::Flight;
 use crate::hints::Hint;
 use crate::queue::{MAX_ENTRIES, Next, Queue};
-use crate::scan::{Done, Job, Reader, Scanner};
+use crate::scan::{Done, Job, Reader, Scanner, Why};
 use crate::status::WatcherStatus;
 
 /// The most files that are read at once before the first of them goes.
@@ -23,6 +23,14 @@ const BATCH_FILES: usize = 64;
 const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 /// A scan that took longer is followed by a pause of its own length while commands can go without it.
 const LONG_SCAN: Duration = Duration::from_millis(20);
+/// Without file system events the folder is looked at so often while something was found lately.
+const LOOK_BUSY: Duration = Duration::from_millis(100);
+/// And so often else. A look at a folder that has not changed costs two system calls.
+const LOOK_IDLE: Duration = Duration::from_secs(1);
+/// How long that is, after the last command came or went.
+const BUSY: Duration = Duration::from_secs(60);
+/// A look is followed by so many times its own length without one: a full folder is not looked through all the time.
+const REST: u32 = 10;
 /// How soon a full mailbox is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(10);
 /// How many messages the watcher's mailbox holds: none comes but the one that ends it all.
@@ -67,6 +75,10 @@ pub struct Watcher {
     wants_scan: bool,
     /// The time for the periodic scan has come.
     wants_periodic: bool,
+    /// The time for a look at the folder has come, because no events tell of it.
+    wants_look: bool,
+    busy_until: Instant,
+    last_scan: Duration,
     read_last: bool,
     no_scan_before: Instant,
     armed: Option<Instant>,
@@ -100,6 +112,9 @@ impl Watcher {
             outbox: VecDeque::new(),
             wants_scan: true,
             wants_periodic: false,
+            wants_look: false,
+            busy_until: Instant::now(),
+            last_scan: Duration::ZERO,
             read_last: false,
             no_scan_before: Instant::now(),
             armed: None,
@@ -142,6 +157,7 @@ impl Watcher {
         let Some(scanner) = &mut self.scanner else { return };
         for name in self.flight.take_released() {
             self.wants_scan |= scanner.queue.released(&name, now);
+            self.busy_until = now + BUSY;
         }
         self.empty_outbox();
         if !self.outbox.is_empty() {
@@ -167,7 +183,8 @@ impl Watcher {
             return None;
         }
         let settled = queue.settled_at().is_some_and(|at| at <= now);
-        let wanted = self.wants_scan || self.wants_periodic || self.hint.is_raised() || queue.wants_confirmation();
+        let own = self.wants_scan || self.wants_periodic || self.wants_look;
+        let wanted = own || self.hint.is_raised() || queue.wants_confirmation();
         if !(wanted || settled || queue.wants_refill()) {
             return queue.settled_at();
         }
@@ -192,13 +209,19 @@ impl Watcher {
         let Some(scanner) = self.scanner.take() else { return };
         let own = self.wants_scan || self.hint.is_raised();
         let queue = &scanner.queue;
-        let periodic = !(own || queue.wants_confirmation() || queue.wants_refill() || queue.settled_at().is_some());
+        let why = if own || queue.wants_confirmation() || queue.wants_refill() || queue.settled_at().is_some() {
+            Why::Wanted
+        } else if self.wants_periodic {
+            Why::Periodic
+        } else {
+            Why::Look
+        };
         (self.busy, self.read_last) = (true, false);
-        (self.wants_scan, self.wants_periodic) = (false, false);
+        (self.wants_scan, self.wants_periodic, self.wants_look) = (false, false, false);
         let status = Arc::clone(&self.status);
         let work = move |scanner: &mut Scanner| {
             let (start, scans) = (Instant::now(), status.scans());
-            scanner.scan(periodic);
+            scanner.scan(why);
             let took = start.elapsed();
             if status.scans() > scans {
                 status.scan_times().observe(took);
@@ -210,12 +233,26 @@ impl Watcher {
             match outcome {
                 Ok((scanner, took)) => {
                     actor.scanner = Some(scanner);
+                    actor.last_scan = took;
                     let pause = if took > LONG_SCAN { took } else { Duration::ZERO };
                     actor.no_scan_before = Instant::now() + pause;
                     actor.step(ctx);
                 }
                 Err(panicked) => actor.panicked_in("scan", &panicked, ctx),
             }
+        });
+    }
+
+    /// Where no events tell of what comes: looks at the folder again and again, for the cost of a look.
+    fn look_often(&self, ctx: &mut Context<Self>) {
+        let is_busy = self.status.polling() && Instant::now() < self.busy_until;
+        let pause = if is_busy { LOOK_BUSY } else { LOOK_IDLE };
+        ctx.run_later(pause.max(self.last_scan * REST), |actor, ctx| {
+            if actor.status.polling() {
+                actor.wants_look = true;
+                actor.step(ctx);
+            }
+            actor.look_often(ctx);
         });
     }
 
@@ -349,6 +386,7 @@ impl Actor for Watcher {
             actor.wants_periodic = true;
             actor.step(ctx);
         });
+        self.look_often(ctx);
         self.step(ctx);
     }
 

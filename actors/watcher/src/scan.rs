@@ -22,6 +22,17 @@ const FULL_EVERY: u32 = 10;
 /// A folder that changed as recently may change again without its time showing it.
 const COARSEST_CLOCK: Duration = Duration::from_secs(2);
 
+/// Why a scan is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Something tells that there is something to find.
+    Wanted,
+    /// It is time. Where the folder did not change it is skipped, but not each time.
+    Periodic,
+    /// Nothing else tells that the folder has changed.
+    Look,
+}
+
 /// All that a scan needs; it is lent to the blocking thread.
 pub(crate) struct Scanner {
     pub(crate) queue: Queue,
@@ -57,9 +68,9 @@ impl Scanner {
         }
     }
 
-    /// Makes a scan. One that is merely `periodic` may be skipped when the folder did not change.
-    pub(crate) fn scan(&mut self, periodic: bool) {
-        match self.try_scan(periodic) {
+    /// Makes a scan, or skips it where the folder did not change.
+    pub(crate) fn scan(&mut self, why: Why) {
+        match self.try_scan(why) {
             Ok(()) if self.folder_failed => {
                 self.folder_failed = false;
                 tracing::info!(path = %self.path.display(), "commands/ is back");
@@ -77,19 +88,19 @@ impl Scanner {
         self.status.set_pending(self.queue.pending());
     }
 
-    fn try_scan(&mut self, periodic: bool) -> Result<(), FolderError> {
+    fn try_scan(&mut self, why: Why) -> Result<(), FolderError> {
         // Taken before anything is looked at: what comes meanwhile raises it anew.
         let hinted = self.hint.take();
         supervision::fault_point!("watcher.effect", Err(FolderError::NoName(self.path.clone())));
         let folder = Folder::open(&self.path)?;
         let own = folder.own_stamp()?;
-        if periodic
-            && !hinted
-            && self.unchanged == Some(own)
-            && !self.queue.waits_later()
-            && self.skipped < FULL_EVERY - 1
-        {
-            self.skipped += 1;
+        let may_skip = match why {
+            Why::Wanted => false,
+            Why::Periodic => self.skipped < FULL_EVERY - 1,
+            Why::Look => true,
+        };
+        if may_skip && !hinted && self.unchanged == Some(own) && !self.queue.waits_later() {
+            self.skipped += u32::from(why == Why::Periodic);
             return Ok(());
         }
         self.skipped = 0;
@@ -120,7 +131,7 @@ impl Scanner {
                 if !std::mem::replace(&mut self.watch_failed, true) {
                     tracing::warn!(
                         path = %self.path.display(), %error,
-                        "no file system events: commands are found by the periodic scan (ingest.rescan_secs) alone; \
+                        "no file system events: commands/ is looked at ten times a second while there is work, else once; \
                          on Linux raise fs.inotify.max_user_watches and fs.inotify.max_user_instances"
                     );
                 }

@@ -101,14 +101,15 @@ fn inotify(report: &mut Report) {
     {
         return report.warn(
             "inotify",
-            format!("fs.inotify.{name} is {found}: without events, commands wait for the next look through commands/"),
+            format!("fs.inotify.{name} is {found}: without events, commands wait up to a second for the next look at commands/"),
             format!("sysctl fs.inotify.{name}={}", least * 8),
         );
     }
     match limits.iter().all(|(.., found)| found.is_some()) {
         true => report
             .ok("inotify", limits.map(|(name, _, found)| format!("{name} {}", found.unwrap_or_default())).join(", ")),
-        false => report.ok("inotify", "not on this system; commands/ is looked through every ingest.rescan_secs"),
+        false => report
+            .ok("inotify", "not on this system; commands/ is looked at once a second, more often while there is work"),
     }
 }
 
