@@ -156,7 +156,9 @@ impl Exporter {
         let help = "1 while something hinders publishing for longer than a passing moment, else 0";
         page.gauge("publish_degraded", help, None, alone(u64::from(publishing.is_degraded())))?;
         let help = "Commands in the retries index: they failed for a passing cause and are not settled yet";
-        page.gauge("retries_pending", help, None, alone(publishing.retries_pending()))
+        page.gauge("retries_pending", help, None, alone(publishing.retries_pending()))?;
+        let help = "Packs of the repository that are not put together yet; degraded from 1,000 on";
+        page.gauge("repository_packs", help, None, alone(publishing.packs()))
     }
 }
 

@@ -71,6 +71,8 @@ struct Publishing {
     uncommitted: u64,
     /// Commits that the remote does not have.
     unpushed_commits: u64,
+    /// Packs of the repository that are not put together yet.
+    repository_packs: u64,
     /// Whether something hinders publishing for longer than a passing moment.
     degraded: bool,
     /// What it is, else null.
@@ -136,6 +138,7 @@ impl Status {
                 committed: publishing.committed(),
                 uncommitted: publishing.queued(),
                 unpushed_commits: publishing.unpushed_commits(),
+                repository_packs: publishing.packs(),
                 degraded: publishing.is_degraded(),
                 degraded_reason: publishing.degraded_reason(),
             },

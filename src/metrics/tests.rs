@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Supervision;
 
 /// What the contract promises: the names as they are printed, and their labels.
-const PROMISED: [(&str, &str, &[&str]); 17] = [
+const PROMISED: [(&str, &str, &[&str]); 18] = [
     ("ghost_bridge_build_info", "info", &["version"]),
     ("ghost_bridge_mailbox_depth", "gauge", &["actor"]),
     ("ghost_bridge_mailbox_capacity", "gauge", &["actor"]),
@@ -27,6 +27,7 @@ const PROMISED: [(&str, &str, &[&str]); 17] = [
     ("ghost_bridge_pushes_total", "counter", &["result"]),
     ("ghost_bridge_publish_degraded", "gauge", &[]),
     ("ghost_bridge_retries_pending", "gauge", &[]),
+    ("ghost_bridge_repository_packs", "gauge", &[]),
     ("ghost_bridge_ignored_files_total", "counter", &["reason"]),
 ];
 

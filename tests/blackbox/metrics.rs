@@ -11,7 +11,7 @@ use crate::harness::http::request;
 use crate::harness::{Bridge, Cloud, Doc, git};
 
 /// The metrics of the contract, as their families are printed.
-const FAMILIES: [(&str, &str); 15] = [
+const FAMILIES: [(&str, &str); 16] = [
     ("ghost_bridge_build", "info"),
     ("ghost_bridge_mailbox_depth", "gauge"),
     ("ghost_bridge_mailbox_capacity", "gauge"),
@@ -26,6 +26,7 @@ const FAMILIES: [(&str, &str); 15] = [
     ("ghost_bridge_pushes", "counter"),
     ("ghost_bridge_publish_degraded", "gauge"),
     ("ghost_bridge_retries_pending", "gauge"),
+    ("ghost_bridge_repository_packs", "gauge"),
     ("ghost_bridge_ignored_files", "counter"),
 ];
 const ACTORS: [&str; 5] = ["watcher", "verifier", "executor", "archiver", "publisher"];

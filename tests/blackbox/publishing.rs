@@ -143,6 +143,29 @@ fn a_stop_ends_a_consolidation_of_packs_and_pushes_what_waited_behind_it() {
 }
 
 #[test]
+fn a_consolidation_that_is_killed_leaves_nothing_among_the_packs() {
+    let cloud = Cloud::new();
+    cloud.git(&["config", "maintenance.auto", "false"]);
+    for n in 0..60 {
+        cloud.git(&["commit", "-q", "--allow-empty", "-m", &format!("a person's {n}")]);
+        cloud.git(&["repack", "-dq"]);
+    }
+    cloud.git(&["push", "-q"]);
+    // The kernel kills it once it has written half a KiB.
+    let dies = cloud.git_with("case \" $* \" in *\" --window=0 \"*) ulimit -f 1;; esac");
+    let bridge = Bridge::start_with(&cloud, |run| {
+        run.env("PATH", dies);
+    });
+    bridge.wait_for("a consolidation that dies", || bridge.log().contains("not put together"));
+    bridge.run(&Doc::noop("beside"));
+    bridge.stop();
+    let names = crate::harness::snapshot::files(&cloud.path(".git/objects"));
+    let left: Vec<_> = names.iter().filter(|path| path.to_string_lossy().contains("tmp_")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_sound(&cloud.committed());
+}
+
+#[test]
 fn a_command_that_someone_pushes_is_executed() {
     let cloud = Cloud::new();
     let bridge = Bridge::start(&cloud);

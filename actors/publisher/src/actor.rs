@@ -24,6 +24,7 @@ use self::times::Times;
 use crate::config::{GITHUB_PUSHES_PER_MINUTE, GROUP_MAX, PublisherConfig, QUEUE_MAX};
 use crate::core::Core;
 use crate::error::WorkError;
+use crate::housekeeping::PACKS_DEGRADED;
 use crate::network::{RemoteKind, Route};
 use crate::pending::{Pending, Queue};
 use crate::remote::{Policy, Remote, Trouble};
@@ -54,6 +55,8 @@ pub struct Publisher {
     scan_at: Option<Instant>,
     tidy_at: Option<Instant>,
     tidy_pause: Duration,
+    /// Whether that was tried in this life.
+    tidied: bool,
     retry_at: Option<Instant>,
     trouble: Option<String>,
     stop: Option<Stopping>,
@@ -92,6 +95,7 @@ impl Publisher {
             scan_at: None,
             tidy_at: None,
             tidy_pause: TIDY_PAUSE,
+            tidied: false,
             retry_at: None,
             trouble: None,
             stop: None,
@@ -323,8 +327,16 @@ impl Publisher {
         self.status.set_queued(self.queue.len() as u64);
         self.status.set_retries(self.view.retries);
         self.status.set_index_held(self.view.index_held);
+        self.status.set_packs(self.view.clutter.packs as u64);
         let reason = self.trouble.clone().or_else(|| self.remote.trouble().map(Trouble::reason).map(str::to_owned));
-        self.status.set_degraded(reason);
+        self.status.set_degraded(reason.or_else(|| self.too_many_packs()));
+    }
+
+    /// What is to be said where packs gather although it was tried to put them together.
+    fn too_many_packs(&self) -> Option<String> {
+        let packs = self.view.clutter.packs;
+        (self.tidied && packs >= PACKS_DEGRADED)
+            .then(|| format!("{packs} packs could not be put together; `git fsck` tells whether one is damaged"))
     }
 
     /// Sees to being woken when the next thing is due.

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufWriter, ErrorKind, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -120,19 +121,28 @@ pub struct Git {
     limit: Duration,
     cancel: Arc<AtomicBool>,
     own_ssh: bool,
+    /// Where new objects go, and where all others are.
+    objects: Option<(PathBuf, PathBuf)>,
 }
 
 impl Git {
     /// Runs children in `cloud`, each for at most `limit`; raising `cancel` ends the one that runs.
     #[must_use]
     pub fn new(cloud: &Path, limit: Duration, cancel: Arc<AtomicBool>) -> Self {
-        Self { cloud: cloud.to_owned(), limit, cancel, own_ssh: false }
+        Self { cloud: cloud.to_owned(), limit, cancel, own_ssh: false, objects: None }
     }
 
     /// The same, called off by `cancel` instead.
     #[must_use]
     pub fn with_cancel(mut self, cancel: Arc<AtomicBool>) -> Self {
         self.cancel = cancel;
+        self
+    }
+
+    /// What the children make of objects, half-done files too, goes to the folder `new`; `all` has the others.
+    #[must_use]
+    pub fn with_objects(mut self, new: &Path, all: &Path) -> Self {
+        self.objects = Some((new.to_owned(), all.to_owned()));
         self
     }
 
@@ -220,6 +230,9 @@ impl Git {
             command.env_remove(name);
         }
         command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C");
+        if let Some((new, all)) = &self.objects {
+            command.env("GIT_OBJECT_DIRECTORY", new).env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted(all));
+        }
         ask_nobody(&mut command, self.own_ssh, |name| std::env::var_os(name).is_some());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         command
@@ -261,6 +274,19 @@ fn ask_nobody(command: &mut Command, own_ssh: bool, is_set: impl Fn(&str) -> boo
     if !own_ssh && !is_set("GIT_SSH_COMMAND") && !is_set("GIT_SSH") {
         command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
     }
+}
+
+/// A path as one entry of git's list of folders, which colons part.
+fn quoted(path: &Path) -> OsString {
+    let mut bytes = vec![b'"'];
+    for byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b'"' | b'\\') {
+            bytes.push(b'\\');
+        }
+        bytes.push(*byte);
+    }
+    bytes.push(b'"');
+    OsString::from_vec(bytes)
 }
 
 /// Keeps a child from inheriting what is secret among the variables `names`.

@@ -17,6 +17,10 @@ pub const PACKS_MAX: usize = 50;
 /// Packs that are consolidated without waiting for a quiet moment: the remote may be away for days.
 pub const PACKS_URGENT: usize = 200;
 
+/// Packs from which on looking anything up is slow, for the bridge and for everybody: the publisher is degraded while so
+/// many cannot be put together.
+pub const PACKS_DEGRADED: usize = 1_000;
+
 /// Loose objects (as estimated) after which a quiet moment is used to pack them. People's commits make them.
 pub const LOOSE_MAX: usize = 1024;
 
@@ -32,7 +36,7 @@ pub(crate) const KEEP_NOTE: &str = "ghost-bridge: the branch is about to name wh
 /// What lies in the object database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clutter {
-    /// Packs that are not settled.
+    /// Packs that could be put together with others.
     pub packs: usize,
     /// Loose objects, as estimated.
     pub loose: usize,

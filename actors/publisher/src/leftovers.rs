@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::housekeeping::KEEP_NOTE;
+use crate::packs::WORKSHOP;
 
 /// How long a lock that was found at the start may still be somebody's: so long it is waited for.
 const LOCK_GRACE: Duration = Duration::from_secs(1);
@@ -66,10 +67,22 @@ fn ref_locks(refs: &Path) -> Vec<PathBuf> {
 /// one bridge runs; git's when nobody wrote to them for long.
 pub(crate) fn remove_unfinished_packs(folder: &Path, now: SystemTime) {
     remove_abandoned(folder, now);
+    folder.parent().into_iter().for_each(remove_workshop);
     remove_files(folder, |name, path| {
         let noted = || fs::read_to_string(path).is_ok_and(|note| note == KEEP_NOTE);
         name.starts_with("tmp_bridge_") || (name.ends_with(".keep") && noted())
     });
+}
+
+/// Removes what a child that was killed left of a pack in the making; `objects` is the object database's folder.
+pub(crate) fn remove_workshop(objects: &Path) {
+    let workshop = objects.join(WORKSHOP);
+    match fs::remove_dir_all(&workshop) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(path = %workshop.display(), %error, "an unfinished pack cannot be removed");
+        }
+        _ => {}
+    }
 }
 
 /// Removes what git left of packs in the making, and packs that went by half, when nobody wrote to them for long.
@@ -141,11 +154,14 @@ mod tests {
         }
         put("pack-1.keep", KEEP_NOTE);
         put("pack-2.keep", "a person's");
+        fs::create_dir_all(dir.path().join(WORKSHOP).join("pack")).unwrap();
+        fs::write(dir.path().join(WORKSHOP).join("pack/tmp_pack_left"), "P").unwrap();
         for name in ["tmp_pack_old", ".tmp-1-pack-2.idx", "pack-1.pack", "pack-3.pack"] {
             let file = fs::File::options().write(true).open(pack.join(name)).unwrap();
             file.set_modified(SystemTime::now() - 2 * PACK_GRACE).unwrap();
         }
         remove_unfinished_packs(&pack, SystemTime::now());
+        assert!(!dir.path().join(WORKSHOP).exists());
         let mut left: Vec<_> = fs::read_dir(&pack).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["pack-2.keep", "pack-3.idx", "pack-3.pack", "pack-4.pack", "tmp_pack_young"]);

@@ -6,6 +6,7 @@
 //! Only once the new pack is durable the old ones go.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,10 @@ const OPTIONS: [&str; 10] = [
 /// was promised, it is a heap of what nothing names.
 const MARKS: [&str; 3] = ["keep", "promisor", "mtimes"];
 
+/// Where a child writes until a pack is whole, beside the folder of packs: what is left of one that was killed goes with
+/// it.
+pub(crate) const WORKSHOP: &str = "bridge-packing";
+
 /// What belongs to a pack. The index goes first: without it nobody looks into the pack.
 const PARTS: [&str; 4] = ["idx", "pack", "rev", "bitmap"];
 
@@ -64,11 +69,22 @@ struct Small {
     bytes: u64,
 }
 
-/// The packs in the folder `objects/pack` that are not settled.
+/// The packs in the folder `objects/pack` that are neither settled nor marked.
 #[must_use]
 pub fn unsettled(pack_folder: &Path) -> Vec<PathBuf> {
-    let packs = names(pack_folder).filter(|path| path.extension().is_some_and(|it| it == "pack"));
-    packs.filter(|path| path.metadata().is_ok_and(|meta| meta.len() < SETTLED_BYTES)).collect()
+    let (mut packs, mut marked) = (Vec::new(), HashSet::new());
+    for path in names(pack_folder) {
+        match path.extension().and_then(OsStr::to_str) {
+            Some("pack") => packs.push(path),
+            Some(mark) if MARKS.contains(&mark) => drop(marked.insert(path.with_extension(""))),
+            _ => {}
+        }
+    }
+    packs.retain(|path| {
+        let marked = !marked.is_empty() && marked.contains(&path.with_extension(""));
+        !marked && path.metadata().is_ok_and(|meta| meta.len() < SETTLED_BYTES)
+    });
+    packs
 }
 
 pub(crate) fn names(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -136,9 +152,7 @@ fn indexed_together(folder: &Path) -> Result<HashSet<PathBuf>, WorkError> {
 }
 
 fn small(folder: &Path, indexed_together: &HashSet<PathBuf>, ids: Ids) -> Vec<Small> {
-    let alike = |stem: &PathBuf| {
-        !indexed_together.contains(stem) && MARKS.iter().all(|mark| !stem.with_extension(mark).exists())
-    };
+    let alike = |stem: &PathBuf| !indexed_together.contains(stem);
     let stems = unsettled(folder).into_iter().map(|path| path.with_extension("")).filter(alike);
     let look = |stem: PathBuf| {
         let bytes = stem.with_extension("pack").metadata().ok()?.len();
@@ -196,7 +210,12 @@ fn pack(git: &Git, folder: &Path, list: Input) -> Result<PathBuf, WorkError> {
     let base = folder.join("pack");
     let Some(base) = base.to_str() else { return Err(WorkError::object(base.display(), "its name is no UTF-8")) };
     let args = ["pack-objects", "-q", "--delta-base-offset", "--window=0", base];
-    let made = git.feed(&OPTIONS, &args, list)?;
+    let objects = folder.parent().unwrap_or(folder);
+    let workshop = objects.join(WORKSHOP);
+    fs::create_dir_all(workshop.join("pack")).map_err(|e| WorkError::io(&workshop, e))?;
+    let made = git.clone().with_objects(&workshop, objects).feed(&OPTIONS, &args, list);
+    leftovers::remove_workshop(objects);
+    let made = made?;
     sync_folder(folder)?;
     let made = String::from_utf8_lossy(&made);
     let mut made = made.split_whitespace();

@@ -45,6 +45,7 @@ pub struct PublisherStatus {
     committed: AtomicU64,
     queued: AtomicU64,
     retries: AtomicU64,
+    packs: AtomicU64,
     index_held: AtomicBool,
     ready: AtomicBool,
 }
@@ -113,6 +114,12 @@ impl PublisherStatus {
         self.retries.load(Ordering::Relaxed)
     }
 
+    /// Packs of the repository that are small, not marked, and not put together yet.
+    #[must_use]
+    pub fn packs(&self) -> u64 {
+        self.packs.load(Ordering::Relaxed)
+    }
+
     /// Whether something keeps git's index from following the branch: somebody else's lock, or an index that cannot be
     /// read. Commits go on meanwhile.
     #[must_use]
@@ -136,6 +143,10 @@ impl PublisherStatus {
 
     pub(crate) fn set_retries(&self, count: u64) {
         self.retries.store(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_packs(&self, count: u64) {
+        self.packs.store(count, Ordering::Relaxed);
     }
 
     pub(crate) fn set_index_held(&self, held: bool) {

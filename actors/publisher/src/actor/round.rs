@@ -176,14 +176,16 @@ impl Publisher {
     fn consolidate(&mut self, now: Instant, ctx: &mut Context<Self>) {
         let Some(Route { git, objects, ids, .. }) = self.route.clone() else { return };
         self.tidy_at = Some(now + self.tidy_pause);
-        self.view.clutter = Clutter::default();
         self.round = Round::Child;
         let git = git.with_cancel(Arc::clone(&self.tidy_cancel));
         let work = move |(): &mut ()| packs::consolidate(&git, &objects, ids);
         effect(self, ctx, (), work, |actor, ctx, outcome| {
             actor.round = Round::Idle;
+            actor.tidied = true;
             match outcome {
                 Ok(((), Ok(()))) => {
+                    // What is left is counted when the repository is worked on next.
+                    actor.view.clutter = Clutter::default();
                     actor.tidy_pause = TIDY_PAUSE;
                     actor.tidy_at = Some(Instant::now() + TIDY_PAUSE);
                 }
