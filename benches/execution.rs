@@ -31,7 +31,7 @@ use protocol::ledger::Ledger;
 use protocol::message::{Attempt, Candidate, Content, Filed};
 use protocol::signing::{Keyring, Secret, SecretSlot};
 use protocol::ticket::Ticket;
-use supervision::{Budget, Envelope, Gauge, Lifeline, MAILBOX_CAPACITY, Port};
+use supervision::{Budget, Envelope, Gauge, Lifeline, MAILBOX_CAPACITY, Port, SendError};
 use verifier::{Judge, TimeRules, Verifier};
 
 /// Commands of a run, unless the command line says otherwise.
@@ -187,8 +187,13 @@ fn feed(cloud: &Path, names: &[String], entrance: &Port<Candidate>) {
             given_back.1.notify_one();
         };
         let ticket = Ticket::new(name, Instant::now(), Box::new(release));
-        let candidate = Candidate { ticket, content: Content::Document(raw.into()), received_at: Utc::now() };
-        entrance.send(candidate).expect("the verifier's mailbox has room for all in flight");
+        let mut candidate = Candidate { ticket, content: Content::Document(raw.into()), received_at: Utc::now() };
+        // An actor that has not begun has a mailbox for few.
+        while let Err(error) = entrance.send(candidate) {
+            let SendError::Full(back) = error else { panic!("the verifier is gone") };
+            candidate = back;
+            std::thread::yield_now();
+        }
     }
 }
 
