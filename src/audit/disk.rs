@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use archiver::Folder;
+use archiver::{Folder, IN_THE_WAY};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat};
 
 /// The folders of artifacts.
@@ -245,6 +245,8 @@ impl Shelf {
                 }
                 // What the archiver is just writing, and what people keep out of sight.
                 _ if name.starts_with('.') => {}
+                // What stood in the way of an artifact: the log of the service told of it.
+                _ if name.contains(IN_THE_WAY) => {}
                 _ => self.put(folder, name.into(), place, kind == FileType::RegularFile)?,
             }
         }

@@ -13,6 +13,7 @@ mod cli;
 mod faults;
 mod foreign;
 mod formats;
+mod in_the_way;
 mod ingest;
 mod life;
 mod look_back;

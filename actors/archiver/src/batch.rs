@@ -285,8 +285,8 @@ impl Planner<'_> {
             return Ok(true);
         }
         let file = format!("{name}.json");
-        let flat = self.cabinet.look(Folder::DeadLetter, &file, MAX_ARTIFACT_BYTES)? != Found::Nothing;
-        Ok(flat || self.letters.has(self.cabinet.folder(Folder::DeadLetter), &file)?)
+        let flat = self.cabinet.look(Folder::DeadLetter, &file, MAX_ARTIFACT_BYTES)?;
+        Ok(matches!(flat, Found::File(_)) || self.letters.has(self.cabinet.folder(Folder::DeadLetter), &file)?)
     }
 
     fn executed(&mut self, executed: &Executed) -> Result<Result<Documents, SerializeError>, ArchiveError> {

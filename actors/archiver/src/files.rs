@@ -1,7 +1,7 @@
 //! The service's folders, held by handles, and how artifacts come into them.
 //!
-//! No link is followed: neither in the place of a folder, which stops filing, nor in the place of a file, which is
-//! replaced or left, never written through.
+//! No link is followed: neither in the place of a folder, which stops filing, nor in the place of a file. What is no file
+//! there is set aside, never written through.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read as _, Write as _};
@@ -14,7 +14,9 @@ use chrono::NaiveDate;
 use protocol::digest::Sha256;
 use rustix::fs::{Mode, OFlags};
 
+use crate::aside::set_aside;
 use crate::error::ArchiveError;
+use crate::names::MAX_ARTIFACT_BYTES;
 use crate::shelves::{Rolled, Shelf};
 
 /// From so many files on one `syncfs` is cheaper than an `fsync` each. Measured on ext4: 4 files 1.6 ms against 0.7,
@@ -199,17 +201,31 @@ impl Cabinet {
 
     /// Whether `artifact` has yet to be written. Where another file is in its place, that is said, or it is an error.
     fn is_missing(&self, artifact: &Artifact) -> Result<bool, ArchiveError> {
-        let found = self.look(artifact.folder, &artifact.name, artifact.bytes.len() as u64)?;
-        match found {
+        let most = MAX_ARTIFACT_BYTES.max(artifact.bytes.len() as u64);
+        match self.look(artifact.folder, &artifact.name, most)? {
             Found::File(bytes) if bytes == artifact.bytes => return Ok(false),
             Found::Nothing => {}
-            _ if artifact.place == Place::Fresh => return Err(ArchiveError::Conflict { path: artifact.path() }),
+            Found::Other => self.set_aside(artifact)?,
+            Found::File(_) if artifact.place == Place::Fresh => {
+                return Err(ArchiveError::Conflict { path: artifact.path() });
+            }
             Found::File(bytes) => {
                 tracing::warn!(path = artifact.path(), was = %Sha256::of(&bytes), "replacing a file that was never filed");
             }
-            Found::Other => tracing::warn!(path = artifact.path(), "replacing a file that was never filed"),
         }
         Ok(true)
+    }
+
+    /// Clears the artifact's place of what is no artifact.
+    fn set_aside(&self, artifact: &Artifact) -> Result<(), ArchiveError> {
+        let (folder, name) = (artifact.folder.name(), &artifact.name);
+        let flat = self.folder(artifact.folder);
+        match flat.symlink_metadata(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                set_aside(&*self.home(artifact.folder, name)?, folder, name)
+            }
+            _ => set_aside(flat, folder, name),
+        }
     }
 
     /// Stores what the executor's journal holds, too: nothing is synced. Folders do not wait for one another.
@@ -217,8 +233,7 @@ impl Cabinet {
         let store = |artifact: &&Artifact| {
             if self.is_missing(artifact)? {
                 let folder = self.home(artifact.folder, &artifact.name)?;
-                write_temporary(&folder, &artifact.name, &artifact.bytes, false)
-                    .map_err(ArchiveError::io("write", artifact.path()))?;
+                write_temporary(&folder, artifact, false)?;
                 supervision::crash_point!("archiver.written");
                 self.place(artifact)?;
             }
@@ -265,8 +280,7 @@ impl Cabinet {
         let together = cfg!(target_os = "linux") && self.one_file_system && missing.len() >= SYNCFS_FROM;
         for artifact in &missing {
             let folder = self.home(artifact.folder, &artifact.name)?;
-            write_temporary(&folder, &artifact.name, &artifact.bytes, !together)
-                .map_err(ArchiveError::io("write", artifact.path()))?;
+            write_temporary(&folder, artifact, !together)?;
             supervision::crash_point!("archiver.written");
         }
         if together {
@@ -339,20 +353,29 @@ pub(crate) fn look(dir: &Dir, name: &str, max: u64) -> io::Result<Found> {
     Ok(if bytes.len() as u64 > max { Found::Other } else { Found::File(bytes) })
 }
 
-fn write_temporary(dir: &Dir, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
-    let temporary = format!("{TEMPORARY}{name}");
+fn write_temporary(dir: &Dir, artifact: &Artifact, sync: bool) -> Result<(), ArchiveError> {
+    let io = |source| ArchiveError::Io { what: "write", path: artifact.path(), source };
+    let temporary = format!("{TEMPORARY}{}", artifact.name);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).follow(FollowSymlinks::No);
     let mut file = match dir.open_with(&temporary, &options) {
         // Left by a try before this one.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            dir.remove_file(&temporary)?;
-            dir.open_with(&temporary, &options)?
+            remove_temporary(dir, artifact.folder, &temporary)?;
+            dir.open_with(&temporary, &options).map_err(io)?
         }
-        other => other?,
+        other => other.map_err(io)?,
     };
-    file.write_all(bytes)?;
-    if sync { file.sync_all() } else { Ok(()) }
+    file.write_all(&artifact.bytes).map_err(io)?;
+    if sync { file.sync_all().map_err(io) } else { Ok(()) }
+}
+
+/// Removes what was being written under a temporary name. What is no file was never written here.
+pub(crate) fn remove_temporary(dir: &Dir, folder: Folder, name: &str) -> Result<(), ArchiveError> {
+    match dir.symlink_metadata(name) {
+        Ok(metadata) if metadata.is_dir() => set_aside(dir, folder.name(), name),
+        _ => dir.remove_file(name).map_err(ArchiveError::io("remove", format!("{}/{name}", folder.name()))),
+    }
 }
 
 /// Renames to a name that must be free.

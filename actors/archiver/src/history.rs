@@ -130,7 +130,8 @@ pub(crate) fn last_rolled(logs: &Dir) -> Result<Option<DateTime<Utc>>, ArchiveEr
 pub(crate) fn segment_number(day: &Dir, window: usize) -> Result<String, ArchiveError> {
     let numbers = names(day, LOGS, |name| is_number(name, LEVELS[3]))?;
     let Some(last) = numbers.last() else { return Ok("0000".to_owned()) };
-    let held = day.open_dir_nofollow(last).map_err(ArchiveError::io("open", last))?;
+    // What is no folder is set aside when the folder is made.
+    let Ok(held) = day.open_dir_nofollow(last) else { return Ok(last.clone()) };
     if names(&held, last, |_| true)?.len() < window {
         return Ok(last.clone());
     }
@@ -171,7 +172,8 @@ fn segments(logs: &Dir) -> Result<Vec<String>, ArchiveError> {
         level = below;
     }
     for (path, dir) in level {
-        let logs = names(&dir, LOGS, |name| segment_time(name).is_some())?;
+        let is_file = |name: &str| dir.symlink_metadata(name).is_ok_and(|metadata| metadata.is_file());
+        let logs = names(&dir, LOGS, |name| segment_time(name).is_some() && is_file(name))?;
         found.extend(logs.into_iter().map(|name| format!("{path}{name}")));
     }
     Ok(found)

@@ -10,12 +10,14 @@
 //! - A dead letter never replaces another document's. An executed command's artifacts replace only what no valid
 //!   signature of the bridge vouches for.
 //! - No link is followed, in the place of a folder or of a file.
+//! - What stands in the way of one of its names is set aside, so that no document waits for it.
 //! - It never touches git, and it never executes anything.
 //!
 //! Limitations: between the last look at a document's bytes and its removal a producer may put another one under the same
 //! name; that one is lost. Producers should use a fresh name for each document. The whole log is read at start.
 
 mod actor;
+mod aside;
 mod batch;
 mod commands;
 mod documents;
@@ -34,6 +36,7 @@ mod story;
 use std::path::PathBuf;
 
 pub use actor::{Archiver, MAILBOX_CAPACITY};
+pub use aside::IN_THE_WAY;
 pub use error::ArchiveError;
 pub use files::Folder;
 pub use find::{Found, find, find_beside, find_since};

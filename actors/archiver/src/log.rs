@@ -5,12 +5,13 @@
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt as _, OpenOptionsSyncExt as _};
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, File, OpenOptions};
 use chrono::{DateTime, TimeDelta, Utc};
 use protocol::audit::{AuditEntry, AuditLine};
 use protocol::digest::Sha256;
 use protocol::time::format_utc;
 
+use crate::aside::set_aside;
 use crate::error::ArchiveError;
 use crate::files::{LOGS, make_folder, open_file, rename_to_free, sync_folder};
 use crate::history;
@@ -98,22 +99,14 @@ impl AuditLog {
     /// Sees to it that the file ends where the last durable line does.
     fn settle(&mut self, logs: &Dir) -> Result<(), ArchiveError> {
         let io = |what| ArchiveError::io(what, PATH);
-        let file = match open_file(logs, BRIDGE_LOG, true) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.len > 0 {
-                    tracing::error!(
-                        "{PATH} is gone; a new one goes on with the chain, restore the old one from git as a segment"
-                    );
-                }
-                (self.len, self.dirty) = (0, false);
-                return Ok(());
+        let Some(file) = open_log(logs)? else {
+            if self.len > 0 {
+                tracing::error!("{PATH} is gone; a new one goes on with the chain, the next start joins them");
             }
-            other => other.map_err(io("open"))?,
+            (self.len, self.dirty) = (0, false);
+            return Ok(());
         };
         let metadata = file.metadata().map_err(io("open"))?;
-        if !metadata.is_file() {
-            return Err(ArchiveError::NotAFolder { path: PATH.to_owned(), found: "no regular file" });
-        }
         if metadata.len() == self.len {
             self.dirty = false;
         } else if self.dirty && metadata.len() > self.len {
@@ -154,10 +147,10 @@ impl AuditLog {
         let day = after_last.format("%Y/%m/%d").to_string();
         let mut folder = logs.try_clone().map_err(ArchiveError::io("open", LOGS))?;
         for part in day.split('/') {
-            folder = make_folder(&folder, part)?;
+            folder = segment_folder(&folder, part)?;
         }
         let number = history::segment_number(&folder, self.limits.window)?;
-        let folder = make_folder(&folder, &number)?;
+        let folder = segment_folder(&folder, &number)?;
         let name = history::segment_name(after_last);
         let path = format!("{LOGS}/{day}/{number}/{name}");
         rename_to_free(logs, BRIDGE_LOG, &folder, &name).map_err(ArchiveError::io("roll the log to", &path))?;
@@ -167,13 +160,38 @@ impl AuditLog {
     }
 }
 
+/// Opens the log; `None` where there is none. What is no file is set aside: nobody waits for it.
+fn open_log(logs: &Dir) -> Result<Option<File>, ArchiveError> {
+    match logs.symlink_metadata(BRIDGE_LOG) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ArchiveError::Io { what: "look at", path: PATH.to_owned(), source }),
+        Ok(metadata) if !metadata.is_file() => {
+            set_aside(logs, LOGS, BRIDGE_LOG)?;
+            return Ok(None);
+        }
+        Ok(_) => {}
+    }
+    let file = open_file(logs, BRIDGE_LOG, true).map_err(ArchiveError::io("open", PATH))?;
+    let is_file = file.metadata().map_err(ArchiveError::io("open", PATH))?.is_file();
+    // Somebody swapped it meanwhile: it is looked at again.
+    if is_file { Ok(Some(file)) } else { Err(ArchiveError::Conflict { path: PATH.to_owned() }) }
+}
+
+/// Opens the folder `name` of segments, made where it is missing. What is no folder is set aside.
+fn segment_folder(parent: &Dir, name: &str) -> Result<Dir, ArchiveError> {
+    match make_folder(parent, name) {
+        Err(ArchiveError::NotAFolder { .. }) => {
+            set_aside(parent, LOGS, name)?;
+            make_folder(parent, name)
+        }
+        other => other,
+    }
+}
+
 /// Completes or drops a last line that was cut short; returns the log's length.
 fn mend(logs: &Dir) -> Result<u64, ArchiveError> {
     let io = |what| ArchiveError::io(what, PATH);
-    let mut file = match open_file(logs, BRIDGE_LOG, true) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        other => other.map_err(io("open"))?,
-    };
+    let Some(mut file) = open_log(logs)? else { return Ok(0) };
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(io("read"))?;
     match verdict(&bytes) {

@@ -54,10 +54,11 @@ pub(crate) fn dead_letter(
             continue;
         }
         match cabinet.look(Folder::DeadLetter, &format!("{name}.json"), MAX_ARTIFACT_BYTES)? {
-            Found::Nothing if has_letter && name != short => {}
-            Found::Nothing => return Ok((name, Place::Fresh)),
+            Found::Nothing | Found::Other if has_letter && name != short => {}
+            // What is no letter is set aside when this one takes its place.
+            Found::Nothing | Found::Other => return Ok((name, Place::Fresh)),
             Found::File(bytes) if letter_input(&bytes) == Some(input) => return Ok((name, Place::Replace)),
-            _ => {}
+            Found::File(_) => {}
         }
     }
     // Two documents whose hashes begin alike: the whole hash tells them apart.

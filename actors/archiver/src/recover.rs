@@ -22,7 +22,7 @@ use crate::actor::MAX_BATCH;
 use crate::batch::{Batch, input};
 use crate::commands;
 use crate::error::ArchiveError;
-use crate::files::{Cabinet, Folder, Found, TEMPORARY};
+use crate::files::{Cabinet, Folder, Found, TEMPORARY, remove_temporary};
 use crate::history::{self, ChainBreak, names as list};
 use crate::log::{AuditLog, Limits};
 use crate::names::{self, MAX_ARTIFACT_BYTES};
@@ -149,7 +149,7 @@ fn remove_temporaries(cabinet: &Cabinet) -> Result<(), ArchiveError> {
     for folder in [Folder::Diffs, Folder::Results, Folder::Archive, Folder::DeadLetter] {
         let dir = cabinet.folder(folder);
         for name in list(dir, folder.name(), |name| name.starts_with(TEMPORARY))? {
-            dir.remove_file(&name).map_err(ArchiveError::io("remove", format!("{}/{name}", folder.name())))?;
+            remove_temporary(dir, folder, &name)?;
         }
     }
     Ok(())

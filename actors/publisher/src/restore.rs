@@ -6,9 +6,11 @@
 
 use std::path::Path;
 
+use chrono::Utc;
 use gix::ObjectId;
 use gix::objs::Kind;
 
+use crate::audit::{self, Link};
 use crate::commit;
 use crate::config::PublisherConfig;
 use crate::core::LOG_PATH;
@@ -55,16 +57,32 @@ pub fn restore_log(config: &PublisherConfig) -> Result<(), WorkError> {
 fn put_back(root: &Root, path: &str, id: ObjectId, store: &Store) -> Result<bool, WorkError> {
     let io = |error| WorkError::io(root.path().join(path), error);
     let at = Path::new(path);
-    let committed = match root.find(at).map_err(io)? {
+    let found = match root.find(at).map_err(io)? {
+        Found::Link(_) | Found::Other if root.folder(at.parent().unwrap_or(at), false).is_ok() => {
+            let name = at.file_name().unwrap_or_default().to_string_lossy();
+            let aside = format!("{name}.in-the-way-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ"));
+            root.set_aside(at, &aside).map_err(io)?;
+            tracing::error!(path, now = aside, "stood in the way of the audit log and is set aside");
+            Found::Nothing
+        }
+        found => found,
+    };
+    let committed = match found {
         Found::Nothing => store.read(id, Kind::Blob)?,
         // One that has rolled is whole: it was synced before it was committed.
         Found::File { .. } if path == LOG_PATH => {
             let there = root.read(at, MAX_BLOB_BYTES).map_err(io)?.unwrap_or_default();
             let committed = store.read(id, Kind::Blob)?;
-            if there == committed || !committed.starts_with(without_zeros(&there)) {
+            if there == committed {
                 return Ok(false);
             }
-            committed
+            if committed.starts_with(without_zeros(&there)) {
+                committed
+            } else {
+                // It was taken away while lines were being written: what came since goes on where it ended.
+                let Some(whole) = joined(&committed, &there) else { return Ok(false) };
+                whole
+            }
         }
         Found::File { .. } | Found::Link(_) | Found::Other => return Ok(false),
     };
@@ -73,8 +91,46 @@ fn put_back(root: &Root, path: &str, id: ObjectId, store: &Store) -> Result<bool
     Ok(true)
 }
 
+/// A log that begins with another one's lines, as far as these go, behind what it goes on from; `None` where it goes on
+/// from none of its lines, or begins as it does.
+fn joined(committed: &[u8], there: &[u8]) -> Option<Vec<u8>> {
+    let first = Link::of(audit::lines(there).next()?)?;
+    let mut before = 0;
+    for line in audit::lines(committed) {
+        before += line.len();
+        if Link::of(line).is_some_and(|link| link.hash == first.prev) {
+            let (known, rest) = committed.split_at_checked(before)?;
+            let longer = if there.starts_with(rest) { there } else { rest.starts_with(there).then_some(rest)? };
+            return Some([known, longer].concat());
+        }
+    }
+    None
+}
+
 /// What a power cut takes of a file may be there as zeros.
 fn without_zeros(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     bytes.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_joined_to_the_one_that_it_goes_on_from_and_to_no_other() {
+        let line = |prev: &str, hash: &str| format!("{{\"prev\":\"{prev}\",\"hash\":\"{hash}\"}}\n");
+        let (a, b, c, d) = (line("0", "a"), line("a", "b"), line("b", "c"), line("c", "d"));
+        let joined = |committed: &[&String], there: &[&String]| {
+            let text = |lines: &[&String]| lines.iter().map(|line| line.as_str()).collect::<String>().into_bytes();
+            joined(&text(committed), &text(there)).map(|whole| String::from_utf8_lossy(&whole).into_owned())
+        };
+        let whole = Some(format!("{a}{b}{c}{d}"));
+        assert_eq!(joined(&[&a, &b], &[&c, &d]), whole);
+        assert_eq!(joined(&[&a, &b, &c], &[&c, &d]), whole);
+        assert_eq!(joined(&[&a, &b, &c, &d], &[&c]), whole);
+        assert_eq!(joined(&[&a, &b, &d], &[&c]), None, "they part");
+        assert_eq!(joined(&[&a], &[&c]), None, "a line is missing between them");
+        assert_eq!(joined(&[&a], &[]), None);
+    }
 }
