@@ -139,7 +139,7 @@ fn pipeline(cloud: &Path, expected: u64, done: mpsc::Sender<Instant>) -> Port<Ca
     let (keyring, ledger) = (Arc::new(keyring()), Arc::new(Ledger::default()));
     let (journal, left) = Journal::open(cloud).unwrap();
     assert!(left.entries.is_empty());
-    let config = ArchiverConfig { cloud: cloud.to_owned(), log_kib: 64, window: 256 };
+    let config = ArchiverConfig { cloud: cloud.to_owned(), log_kib: 64, window: 256, unauthenticated_per_hour: 1_000 };
     archiver::recover(&config, &keyring, &ledger).unwrap();
 
     let counter = start(move || Counter { filed: Arc::default(), expected, done });

@@ -71,6 +71,8 @@ pub struct Ingest {
     pub max_lifetime_secs: u64,
     /// The largest document, in bytes.
     pub max_command_bytes: u64,
+    /// Documents without a valid signature that get a letter each within an hour.
+    pub unauthenticated_per_hour: u64,
 }
 
 impl Default for Ingest {
@@ -81,6 +83,7 @@ impl Default for Ingest {
             clock_skew_secs: 30,
             max_lifetime_secs: 86_400,
             max_command_bytes: 512 * 1024,
+            unauthenticated_per_hour: 1_000,
         }
     }
 }

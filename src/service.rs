@@ -157,7 +157,8 @@ impl Setup {
     fn archiver(&self) -> ArchiverConfig {
         let publish = &self.config.publish;
         let window = usize::try_from(publish.window).unwrap_or(usize::MAX);
-        ArchiverConfig { cloud: self.cloud.clone(), log_kib: publish.log_kib, window }
+        let unauthenticated_per_hour = self.config.ingest.unauthenticated_per_hour;
+        ArchiverConfig { cloud: self.cloud.clone(), log_kib: publish.log_kib, window, unauthenticated_per_hour }
     }
 
     fn executor(

@@ -75,6 +75,7 @@ struct RawIngest {
     clock_skew_secs: Option<u64>,
     max_lifetime_secs: Option<u64>,
     max_command_bytes: Option<u64>,
+    unauthenticated_per_hour: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -291,6 +292,11 @@ impl RawIngest {
                 &["ingest", "max_command_bytes"],
                 self.max_command_bytes,
                 default.max_command_bytes,
+            )?,
+            unauthenticated_per_hour: checker.whole(
+                &["ingest", "unauthenticated_per_hour"],
+                self.unauthenticated_per_hour,
+                default.unauthenticated_per_hour,
             )?,
         })
     }

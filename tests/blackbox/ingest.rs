@@ -228,3 +228,72 @@ fn a_later_document_under_the_same_name_is_not_lost() {
     bridge.emptied();
     bridge.stop();
 }
+
+/// Forged documents `<stem>-<number>` that claim to be older than everything else.
+fn drop_forged(cloud: &Cloud, stem: &str, count: usize) {
+    let old = Utc::now() - TimeDelta::hours(20);
+    for number in 0..count {
+        let document = Doc::noop(&format!("{stem}-{number:05}")).between(old, old + TimeDelta::hours(23));
+        let bytes = document.signed("somebody else's secret");
+        std::fs::write(cloud.path("commands").join(format!("{stem}-{number:05}.json")), bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_genuine_command_does_not_wait_behind_forged_ones() {
+    const FORGED: usize = 6_000;
+    let cloud = Cloud::new();
+    drop_forged(&cloud, "forged", FORGED);
+    cloud.submit(&Doc::noop("genuine"));
+    let bridge = Bridge::start_with(&cloud, |run| {
+        // A letter each: their lines tell who went first.
+        run.env("GHOST_BRIDGE__INGEST__UNAUTHENTICATED_PER_HOUR", "1000000");
+    });
+    bridge.published(&results("genuine", 0));
+    bridge.kill();
+    let lines = audit::verified(cloud.root());
+    let place = lines.iter().position(|line| line["id"] == "genuine").unwrap();
+    assert!(place < FORGED / 2, "{place} forged ones went before it");
+}
+
+#[test]
+fn forged_documents_beyond_the_bound_get_one_letter_that_counts_them() {
+    const FORGED: usize = 40;
+    let cloud = Cloud::new();
+    let few = |run: &mut std::process::Command| {
+        run.env("GHOST_BRIDGE__INGEST__UNAUTHENTICATED_PER_HOUR", "5");
+    };
+    let bridge = Bridge::start_with(&cloud, few);
+    drop_forged(&cloud, "first", FORGED / 2);
+    bridge.emptied();
+    bridge.kill();
+    let bridge = Bridge::start_with(&cloud, few);
+    drop_forged(&cloud, "second", FORGED / 2);
+    bridge.emptied();
+    bridge.barrier();
+    bridge.kill();
+    // The hour is over.
+    let path = cloud.path("meta/journal/unauthenticated.json");
+    let mut count: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    count["hour"] = json!("20260102T03");
+    std::fs::write(&path, count.to_string()).unwrap();
+    let bridge = Bridge::start_with(&cloud, few);
+    let letter = "dead_letter/unauthenticated-20260102T03.json";
+    bridge.wait_for("the letter", || cloud.exists(letter));
+    let history = bridge.barrier();
+    let letters = cloud.dead_letters();
+    let counted = |letter: &serde_json::Value| letter["unauthenticated"]["count"].as_u64().unwrap_or(1);
+    let total: u64 = letters.iter().map(|(_, letter)| counted(letter)).sum();
+    assert_eq!(total, FORGED as u64, "each ends in exactly one place");
+    // An hour may have begun meanwhile.
+    assert!(letters.len() <= 12, "{}", letters.len());
+    assert_eq!(with_subject(&history, "bridge: DLQ bad_hmac").len(), letters.len());
+    let told = cloud.json(letter);
+    assert_eq!(told["unauthenticated"]["first"].as_array().unwrap().len() as u64, counted(&told).min(100));
+    assert_sound(&history);
+    let audit = cloud.bridge(&["audit", "--all"]).output().unwrap();
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+    let listed = cloud.bridge(&["dlq", "list"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("unauthenticated-20260102T03"));
+    bridge.stop();
+}

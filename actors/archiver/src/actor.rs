@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::{Actor, AsyncContext, Context, Handler};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use protocol::ledger::Ledger;
 use protocol::message::{Filed, Outcome};
 use protocol::signing::Keyring;
@@ -28,6 +28,9 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(10);
 /// The delay before a publisher whose mailbox was full is told again.
 const RESEND_DELAY: Duration = Duration::from_millis(50);
+/// The shortest and the longest time after which it is asked whether a letter is due.
+const LETTER_PAUSE: Duration = Duration::from_secs(1);
+const MAX_LETTER_PAUSE: Duration = Duration::from_secs(60);
 /// With so many messages unsent to a living publisher no further batch is begun.
 const MAX_UNSENT: usize = 10_000;
 
@@ -62,6 +65,10 @@ pub struct Archiver {
     unsent: VecDeque<Filed>,
     resending: bool,
     publisher_gone: bool,
+    /// Whether a letter of counted documents may be due.
+    letter_due: bool,
+    /// Whether that is going to be asked at its time.
+    waits_for_letter: bool,
 }
 
 impl Archiver {
@@ -90,6 +97,8 @@ impl Archiver {
             unsent: VecDeque::new(),
             resending: false,
             publisher_gone: false,
+            letter_due: true,
+            waits_for_letter: false,
         }
     }
 
@@ -110,7 +119,8 @@ impl Archiver {
     /// Begins the next batch, if the desk is free.
     fn next(&mut self, ctx: &mut Context<Self>) {
         let waits = self.backlog.len() + self.waiting.len();
-        if self.on_desk == 0 && waits > 0 && self.unsent.len() < MAX_UNSENT {
+        if self.on_desk == 0 && (waits > 0 || self.letter_due) && self.unsent.len() < MAX_UNSENT {
+            self.letter_due = false;
             let left = self.backlog.drain(..self.backlog.len().min(MAX_BATCH));
             let mut outcomes: Vec<Outcome> = left.collect();
             let count = self.waiting.len().min(MAX_BATCH - outcomes.len());
@@ -119,7 +129,8 @@ impl Archiver {
                 outcomes.push(outcome);
                 self.handlings.push(handling);
             }
-            self.on_desk = outcomes.len();
+            // Also where there is but a letter to be filed.
+            self.on_desk = outcomes.len().max(1);
             lock(&self.desk).batch.refill(outcomes);
             self.work(ctx);
         }
@@ -169,6 +180,8 @@ impl Archiver {
             tracing::info!("filing goes on");
         }
         self.status.count(done.filed.len() as u64, done.removed_quietly);
+        self.status.counted(&done.counted);
+        self.ask_at(ctx, done.letter_due);
         done.stories.iter().for_each(Story::tell);
         self.status.remember(done.stories);
         self.on_desk = 0;
@@ -176,6 +189,18 @@ impl Archiver {
         self.unsent.extend(done.filed);
         self.tell(ctx);
         self.next(ctx);
+    }
+
+    /// Sees to it that a letter is filed when it is due, whether anything else comes or not.
+    fn ask_at(&mut self, ctx: &mut Context<Self>, due: Option<DateTime<Utc>>) {
+        let Some(due) = due.filter(|_| !self.waits_for_letter) else { return };
+        self.waits_for_letter = true;
+        // A clock that is set meanwhile is looked at again.
+        let left = (due - Utc::now()).to_std().unwrap_or_default().clamp(LETTER_PAUSE, MAX_LETTER_PAUSE);
+        ctx.run_later(left, |archiver, ctx| {
+            (archiver.waits_for_letter, archiver.letter_due) = (false, true);
+            archiver.next(ctx);
+        });
     }
 
     /// Tells the publisher, in order. One that is gone finds all of it in the log when it starts again.
@@ -216,7 +241,7 @@ impl Desk {
             Some(log) => log,
             empty => empty.insert(AuditLog::open(&cabinet.logs, config.limits())?),
         };
-        self.batch.file(&cabinet, log, ledger, keyring, Utc::now())
+        self.batch.file(&cabinet, log, ledger, keyring, config.unauthenticated_per_hour, Utc::now())
     }
 }
 

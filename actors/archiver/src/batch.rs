@@ -5,11 +5,13 @@ use std::ffi::{OsStr, OsString};
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use protocol::artifact::SerializeError;
+use protocol::artifact::{Counted, SerializeError};
 use protocol::audit::AuditEntry;
 use protocol::digest::Sha256;
+use protocol::id::CommandId;
 use protocol::ledger::Ledger;
 use protocol::message::{Content, Executed, Filed, Outcome, Rejected};
+use protocol::reason::Reason;
 use protocol::signing::Keyring;
 use protocol::ticket::Ticket;
 
@@ -21,6 +23,7 @@ use crate::log::{Appended, AuditLog};
 use crate::names::{self, Claimed, MAX_ARTIFACT_BYTES};
 use crate::shelves::Letters;
 use crate::story::Story;
+use crate::tally::{self, Tallies};
 
 /// The most folders under a document's name that are remembered as not removable.
 const MAX_REMEMBERED: usize = 10_000;
@@ -33,6 +36,8 @@ enum Plan {
     Restore(Box<Documents>),
     /// The same bytes were filed before: only the document goes.
     RemoveQuietly,
+    /// It has no valid signature, and the hour has had its letters: it is counted.
+    Count(Sha256),
     /// It was never filed, and is not to be filed now: it is found again.
     Release,
 }
@@ -44,6 +49,10 @@ pub(crate) struct Done {
     /// One each.
     pub stories: Vec<Story>,
     pub removed_quietly: u64,
+    /// Why those were refused that have no letter of their own.
+    pub counted: Vec<Reason>,
+    /// When the letter of those is due.
+    pub letter_due: Option<DateTime<Utc>>,
 }
 
 /// Outcomes in their order, and how far their filing has come.
@@ -53,29 +62,49 @@ pub(crate) struct Batch {
     plans: Option<Vec<Plan>>,
     stored: bool,
     lines: Vec<Appended>,
+    /// Lines that the ledger knows of.
+    recorded: usize,
     full_folders: HashSet<OsString>,
     letters: Letters,
+    tallies: Tallies,
+    /// The hour in which it was planned.
+    hour: String,
+    tallied: bool,
+    /// The line of the letter of an hour that is over.
+    closing: Vec<Appended>,
+    closed: Vec<Filed>,
 }
 
 impl Batch {
     /// Takes the next outcomes. Only an empty batch may be refilled.
     pub(crate) fn refill(&mut self, outcomes: Vec<Outcome>) {
-        (self.outcomes, self.plans, self.stored) = (outcomes, None, false);
+        (self.outcomes, self.plans, self.stored, self.tallied) = (outcomes, None, false, false);
         self.lines.clear();
+        self.recorded = 0;
     }
 
     /// Files all of it. After an error it may be called again and goes on where it stood. The tickets are given back
-    /// at the end, when the documents have left `commands/`.
+    /// at the end, when the documents have left `commands/`. Of documents without a valid signature `most` get a letter
+    /// each within an hour.
     pub(crate) fn file(
         &mut self,
         cabinet: &Cabinet,
         log: &mut AuditLog,
         ledger: &Ledger,
         keyring: &Keyring,
+        most: u64,
         now: DateTime<Utc>,
     ) -> Result<Done, ArchiveError> {
         if self.plans.is_none() {
-            self.plans = Some(plan(&self.outcomes, cabinet, ledger, keyring, &mut self.letters, now)?);
+            self.tallies.read(cabinet)?;
+            self.close_hour(cabinet, log, ledger, now)?;
+            self.hour = tally::hour(now);
+            let letters = &mut self.letters;
+            let free = most.saturating_sub(ledger.unauthenticated_within(now));
+            let (claimed, inputs, tallies) = (Claimed::default(), HashSet::new(), &self.tallies);
+            let mut planner = Planner { cabinet, ledger, keyring, now, claimed, inputs, letters, tallies, free };
+            let plans: Result<_, _> = self.outcomes.iter().map(|outcome| planner.plan(outcome)).collect();
+            self.plans = Some(plans?);
         }
         let plans = self.plans.as_deref().unwrap_or_default();
         let documents: Vec<&Documents> = plans.iter().filter_map(Plan::documents).collect();
@@ -92,22 +121,37 @@ impl Batch {
         }
         let entries: Vec<AuditEntry> = documents.iter().map(|documents| documents.entry.clone()).collect();
         log.append(&cabinet.logs, &entries, now, &mut self.lines)?;
-        self.lines.iter().for_each(|appended| ledger.record(&appended.line.entry));
+        // Once each, however often this is tried.
+        let unrecorded = self.lines.get(self.recorded..).unwrap_or_default();
+        unrecorded.iter().for_each(|appended| ledger.record(&appended.line.entry));
+        self.recorded = self.lines.len();
         supervision::crash_point!("archiver.logged");
+        self.count(cabinet)?;
         let plans = self.plans.take().unwrap_or_default();
         let (outcomes, lines) = (std::mem::take(&mut self.outcomes), std::mem::take(&mut self.lines));
-        self.stored = false;
+        (self.stored, self.tallied) = (false, false);
         for (outcome, plan) in outcomes.iter().zip(&plans) {
             match (plan, outcome) {
                 (Plan::Release, Outcome::Redelivered(again)) => ledger.release(&again.id, again.input_sha256),
                 (Plan::Release, _) => {}
-                _ => self.remove(cabinet, outcome),
+                (Plan::Count(identity), _) => {
+                    let is_gone = self.remove(cabinet, outcome);
+                    self.tallies.removed(*identity, is_gone);
+                }
+                _ => {
+                    let is_gone = self.remove(cabinet, outcome);
+                    if is_gone && let Outcome::Rejected(rejected) = outcome {
+                        self.tallies.removed(identity(rejected), true);
+                    }
+                }
             }
             supervision::crash_point!("archiver.removed");
         }
         let letters = plans.iter().flat_map(Plan::artifacts).filter(|artifact| artifact.folder == Folder::DeadLetter);
         letters.for_each(|letter| self.letters.filed(&letter.name));
         let (mut done, moment) = (Done::default(), Instant::now());
+        done.filed.append(&mut self.closed);
+        done.letter_due = self.tallies.due();
         let mut lines = lines.into_iter();
         for (outcome, plan) in outcomes.into_iter().zip(plans) {
             match plan {
@@ -116,6 +160,11 @@ impl Batch {
                     done.filed.extend(lines.next().map(|line| filed(&outcome, *documents, line)));
                 }
                 Plan::RemoveQuietly => done.removed_quietly += 1,
+                Plan::Count(_) => {
+                    if let Outcome::Rejected(rejected) = &outcome {
+                        done.counted.push(rejected.rejection.verdict.reason);
+                    }
+                }
                 Plan::Restore(_) | Plan::Release => {}
             }
             if let Outcome::Executed(executed) = outcome {
@@ -125,13 +174,61 @@ impl Batch {
         Ok(done)
     }
 
-    /// Removes a document that is filed. What cannot be removed is found again and removed quietly then.
-    fn remove(&mut self, cabinet: &Cabinet, outcome: &Outcome) {
-        let Some(folder) = &cabinet.commands else { return };
+    /// Files the letter of the documents that were counted in an hour that is over.
+    fn close_hour(
+        &mut self,
+        cabinet: &Cabinet,
+        log: &mut AuditLog,
+        ledger: &Ledger,
+        now: DateTime<Utc>,
+    ) -> Result<(), ArchiveError> {
+        let name = |id: &CommandId, input| {
+            // Nothing else takes such a name, whatever ids forged documents had.
+            names::dead_letter(cabinet, &Claimed::default(), false, Some(id), OsStr::new(""), input)
+        };
+        let Some(documents) = self.tallies.over(now, name)? else { return Ok(()) };
+        // A crash may have come between the line and the end of the count.
+        if !ledger.is_filed(documents.entry.input_sha256) {
+            cabinet.store(&documents.artifacts.iter().collect::<Vec<_>>())?;
+            log.append(&cabinet.logs, std::slice::from_ref(&documents.entry), now, &mut self.closing)?;
+            self.closing.iter().for_each(|appended| ledger.record(&appended.line.entry));
+            let lines = std::mem::take(&mut self.closing);
+            self.closed.extend(lines.into_iter().next().map(|line| published(documents, line, None)));
+        }
+        self.tallies.close(cabinet)
+    }
+
+    /// Counts what gets no letter of its own.
+    fn count(&mut self, cabinet: &Cabinet) -> Result<(), ArchiveError> {
+        if self.tallied {
+            return Ok(());
+        }
+        let mut counted = Vec::new();
+        for (outcome, plan) in self.outcomes.iter().zip(self.plans.as_deref().unwrap_or_default()) {
+            if let (Plan::Count(identity), Outcome::Rejected(rejected)) = (plan, outcome) {
+                let (rejection, file) = (&rejected.rejection, rejected.ticket.file().to_string_lossy().into_owned());
+                let (input_sha256, reason) = (rejection.input_sha256, rejection.verdict.reason);
+                counted.push((*identity, Counted { file, input_sha256, reason }));
+            }
+        }
+        if !counted.is_empty() {
+            self.tallies.count(cabinet, &self.hour, counted)?;
+        }
+        self.tallied = true;
+        Ok(())
+    }
+
+    /// Removes a document that is filed; tells whether it is gone. What cannot be removed is found again and removed
+    /// quietly then.
+    fn remove(&mut self, cabinet: &Cabinet, outcome: &Outcome) -> bool {
+        let Some(folder) = &cabinet.commands else { return true };
         let file = ticket(outcome).file();
         match commands::remove(folder, file, judged(outcome)) {
-            Ok(Left::Gone) => {}
-            Ok(Left::Replaced) => tracing::info!(?file, "another document lies under this name now; it is judged anew"),
+            Ok(Left::Gone) => return true,
+            Ok(Left::Replaced) => {
+                tracing::info!(?file, "another document lies under this name now; it is judged anew");
+                return true;
+            }
             Ok(Left::FullFolder) => {
                 let room = self.full_folders.len() < MAX_REMEMBERED;
                 if room && self.full_folders.insert(file.to_owned()) {
@@ -143,6 +240,7 @@ impl Batch {
             }
             Err(error) => tracing::warn!(?file, %error, "a document is filed but cannot be removed from commands/"),
         }
+        false
     }
 }
 
@@ -150,7 +248,7 @@ impl Plan {
     fn artifacts(&self) -> &[Artifact] {
         match self {
             Self::File(documents) | Self::Restore(documents) => &documents.artifacts,
-            Self::RemoveQuietly | Self::Release => &[],
+            Self::RemoveQuietly | Self::Count(_) | Self::Release => &[],
         }
     }
 
@@ -194,14 +292,24 @@ fn judged(outcome: &Outcome) -> Judged<'_> {
 }
 
 fn filed(outcome: &Outcome, documents: Documents, line: Appended) -> Filed {
+    published(documents, line, ticket(outcome).passage().seen)
+}
+
+fn published(documents: Documents, line: Appended, first_seen: Option<Instant>) -> Filed {
     Filed {
         id: documents.id,
         subject: documents.subject,
         artifacts: documents.artifacts.iter().map(Artifact::path).collect(),
         audit_line: line.text,
         log_rolled_to: line.rolled_to,
-        first_seen: ticket(outcome).passage().seen,
+        first_seen,
     }
+}
+
+/// By what a refused document is known if it is counted.
+fn identity(rejected: &Rejected) -> Sha256 {
+    let is_file = !matches!(rejected.rejection.content, Content::NotRegular { .. });
+    tally::identity(rejected.ticket.file(), rejected.rejection.input_sha256, is_file)
 }
 
 /// What a batch has planned so far, and what it needs to plan on.
@@ -213,19 +321,9 @@ struct Planner<'a> {
     claimed: Claimed,
     inputs: HashSet<Sha256>,
     letters: &'a mut Letters,
-}
-
-fn plan(
-    outcomes: &[Outcome],
-    cabinet: &Cabinet,
-    ledger: &Ledger,
-    keyring: &Keyring,
-    letters: &mut Letters,
-    now: DateTime<Utc>,
-) -> Result<Vec<Plan>, ArchiveError> {
-    let (claimed, inputs) = (Claimed::default(), HashSet::new());
-    let mut planner = Planner { cabinet, ledger, keyring, now, claimed, inputs, letters };
-    outcomes.iter().map(|outcome| planner.plan(outcome)).collect()
+    tallies: &'a Tallies,
+    /// Documents without a valid signature that may still get a letter each.
+    free: u64,
 }
 
 impl Planner<'_> {
@@ -239,10 +337,7 @@ impl Planner<'_> {
                 return Ok(Plan::RemoveQuietly);
             }
             Outcome::Redelivered(_) => return Ok(Plan::Release),
-            Outcome::Rejected(rejected) => {
-                let Some(documents) = self.rejected(rejected, filed)? else { return Ok(Plan::RemoveQuietly) };
-                documents
-            }
+            Outcome::Rejected(rejected) => return self.rejected(rejected, filed),
             Outcome::Executed(executed) if filed && executed.recovered => {
                 let documents = self.executed(executed)?.map_err(|source| spelling(file, source))?;
                 return Ok(Plan::Restore(Box::new(documents)));
@@ -258,24 +353,29 @@ impl Planner<'_> {
         Ok(Plan::File(Box::new(documents)))
     }
 
-    fn rejected(
-        &mut self,
-        rejected: &Rejected,
-        filed: bool,
-    ) -> Result<Option<Result<Documents, SerializeError>>, ArchiveError> {
+    fn rejected(&mut self, rejected: &Rejected, filed: bool) -> Result<Plan, ArchiveError> {
         let (rejection, file) = (&rejected.rejection, rejected.ticket.file());
+        let (id, input, is_forged) = (rejection.id.as_ref(), rejection.input_sha256, !rejection.hmac_ok);
+        if is_forged && self.tallies.is_pending(identity(rejected)) {
+            return Ok(Plan::RemoveQuietly);
+        }
         // Two links may hold the same text and folders hold none: there the name tells whether this one was filed.
         let by_name = matches!(rejection.content, Content::NotRegular { .. });
         let was_filed = if filed && by_name { self.has_letter(rejected)? } else { filed };
         if was_filed {
             tracing::info!(?file, "the same document was filed before; removed");
-            return Ok(None);
+            return Ok(Plan::RemoveQuietly);
         }
-        let (id, input) = (rejection.id.as_ref(), rejection.input_sha256);
-        let known = id.is_some_and(|id| self.ledger.has_letter(id));
+        self.inputs.insert(input);
+        if is_forged && self.free == 0 {
+            return Ok(Plan::Count(identity(rejected)));
+        }
+        self.free -= u64::from(is_forged);
+        let known = id.is_some_and(|id| self.ledger.has_letter(id) || tally::is_reserved(id));
         let named = names::dead_letter(self.cabinet, &self.claimed, known, id, file, input)?;
         self.claimed.claim(Folder::DeadLetter, &named.0);
-        Ok(Some(documents::rejected(rejection, file, named, self.now)))
+        let documents = documents::rejected(rejection, file, named, self.now);
+        Ok(Plan::File(Box::new(documents.map_err(|source| spelling(file, source))?)))
     }
 
     fn has_letter(&mut self, rejected: &Rejected) -> Result<bool, ArchiveError> {
@@ -303,7 +403,7 @@ impl Planner<'_> {
         let mut dead_letter = None;
         if executed.execution.failure.is_some() {
             // Where it was filed before, the letter that the log knows of may be its own.
-            let known = !self.ledger.is_filed(input) && self.ledger.has_letter(id);
+            let known = !self.ledger.is_filed(input) && (self.ledger.has_letter(id) || tally::is_reserved(id));
             let file = executed.ticket.file();
             let named = names::dead_letter(self.cabinet, &self.claimed, known, Some(id), file, input)?;
             self.claimed.claim(Folder::DeadLetter, &named.0);

@@ -156,6 +156,7 @@ fn failed_letter(executed: &Executed, reason: Reason, detail: &str) -> Result<Ve
         attempts: executed.execution.attempts,
         command: command.as_deref(),
         raw_base64,
+        unauthenticated: None,
     })
 }
 
@@ -184,6 +185,7 @@ pub(crate) fn rejected(
         attempts: rejection.attempts,
         command: command.as_deref(),
         raw_base64,
+        unauthenticated: None,
     })?;
     let is_command = rejection.hmac_ok && command.is_some_and(|command| has_action(command.get().as_bytes()));
     Ok(Documents {

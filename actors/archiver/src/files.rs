@@ -115,6 +115,7 @@ impl std::ops::Deref for Home<'_> {
 /// The service's folders. Opened anew for each batch, so that a folder that was swapped is noticed.
 #[derive(Debug)]
 pub(crate) struct Cabinet {
+    cloud: Dir,
     diffs: Dir,
     results: Dir,
     archive: Dir,
@@ -137,7 +138,9 @@ impl Cabinet {
             Err(ArchiveError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
             other => Some(other?),
         };
+        let top = cloud.try_clone().map_err(ArchiveError::io("open", name()))?;
         let mut cabinet = Self {
+            cloud: top,
             diffs: make_folder(&cloud, Folder::Diffs.name())?,
             results: make_folder(&cloud, Folder::Results.name())?,
             archive: make_folder(&cloud, Folder::Archive.name())?,
@@ -155,6 +158,11 @@ impl Cabinet {
                 .collect();
         cabinet.one_file_system = devices.is_ok_and(|devices| devices.len() == 1);
         Ok(cabinet)
+    }
+
+    /// CLOUD itself.
+    pub(crate) fn cloud(&self) -> Result<Dir, ArchiveError> {
+        self.cloud.try_clone().map_err(ArchiveError::io("open", "CLOUD"))
     }
 
     pub(crate) fn folder(&self, folder: Folder) -> &Dir {
@@ -376,6 +384,18 @@ pub(crate) fn remove_temporary(dir: &Dir, folder: Folder, name: &str) -> Result<
         Ok(metadata) if metadata.is_dir() => set_aside(dir, folder.name(), name),
         _ => dir.remove_file(name).map_err(ArchiveError::io("remove", format!("{}/{name}", folder.name()))),
     }
+}
+
+/// Puts a file there, durably, in the place of the one that is there.
+pub(crate) fn replace_file(dir: &Dir, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = format!("{TEMPORARY}{name}");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).follow(FollowSymlinks::No);
+    let mut file = dir.open_with(&temporary, &options)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    dir.rename(&temporary, dir, name)?;
+    sync_folder(dir)
 }
 
 /// Renames to a name that must be free.

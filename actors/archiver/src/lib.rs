@@ -32,6 +32,7 @@ mod recover;
 mod shelves;
 mod status;
 mod story;
+mod tally;
 
 use std::path::PathBuf;
 
@@ -54,6 +55,8 @@ pub struct ArchiverConfig {
     pub log_kib: u64,
     /// The most logs that one segment folder holds (`publish.window`); 0 counts as 1.
     pub window: usize,
+    /// How many documents without a valid signature get a letter each within an hour (`ingest.unauthenticated_per_hour`).
+    pub unauthenticated_per_hour: u64,
 }
 
 #[cfg(test)]

@@ -110,6 +110,13 @@ impl ArchiverStatus {
         last.truncate(LAST_STORIES);
     }
 
+    /// Counts documents that were refused for these reasons and have no letter of their own.
+    pub(crate) fn counted(&self, reasons: &[Reason]) {
+        for counter in reasons.iter().filter_map(|reason| self.rejected.of(*reason)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Sets or clears the reason; returns whether it was set before.
     pub(crate) fn set_stalled(&self, reason: Option<String>) -> bool {
         let mut stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);

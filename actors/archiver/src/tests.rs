@@ -29,6 +29,7 @@ use crate::files::Cabinet;
 use crate::log::AuditLog;
 use crate::{Archiver, ArchiverConfig, ArchiverStatus, MAILBOX_CAPACITY, recover, restore};
 
+mod counted;
 mod in_the_way;
 mod rolled;
 
@@ -45,14 +46,20 @@ struct Bench {
     ledger: Ledger,
     batch: Batch,
     log: Option<AuditLog>,
+    /// What the clock says instead of the time, where a test says so.
+    clock: Option<chrono::DateTime<Utc>>,
 }
 
 impl Bench {
     fn new(log_kib: u64, window: usize) -> Self {
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("commands")).unwrap();
-        let config = ArchiverConfig { cloud: dir.path().to_owned(), log_kib, window };
-        Self { dir, config, ledger: Ledger::default(), batch: Batch::default(), log: None }
+        let config = ArchiverConfig { cloud: dir.path().to_owned(), log_kib, window, unauthenticated_per_hour: 1_000 };
+        Self { dir, config, ledger: Ledger::default(), batch: Batch::default(), log: None, clock: None }
+    }
+
+    fn now(&self) -> chrono::DateTime<Utc> {
+        self.clock.unwrap_or_else(Utc::now)
     }
 
     fn path(&self, path: &str) -> std::path::PathBuf {
@@ -79,7 +86,8 @@ impl Bench {
         if self.log.is_none() {
             self.log = Some(AuditLog::open(&cabinet.logs, self.config.limits())?);
         }
-        self.batch.file(&cabinet, self.log.as_mut().unwrap(), &self.ledger, &keyring(), Utc::now())
+        let (most, now) = (self.config.unauthenticated_per_hour, self.now());
+        self.batch.file(&cabinet, self.log.as_mut().unwrap(), &self.ledger, &keyring(), most, now)
     }
 
     fn file(&mut self, outcomes: Vec<Outcome>) -> Done {

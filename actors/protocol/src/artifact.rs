@@ -244,6 +244,33 @@ pub struct DeadLetter<'a> {
     /// The first bytes of what is no JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_base64: Option<String>,
+    /// Only in the one letter that stands for many documents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unauthenticated: Option<Unauthenticated<'a>>,
+}
+
+/// The documents without a valid signature that an hour had no letters for.
+#[derive(Debug, Serialize)]
+pub struct Unauthenticated<'a> {
+    /// The hour's begin.
+    pub from: String,
+    /// Its end.
+    pub to: String,
+    /// How many there were.
+    pub count: u64,
+    /// The first of them.
+    pub first: &'a [Counted],
+}
+
+/// A document that was counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Its name in `commands/`.
+    pub file: String,
+    /// Hash of its bytes.
+    pub input_sha256: Sha256,
+    /// Why it was refused.
+    pub reason: Reason,
 }
 
 /// The name, without folder and `.json`, that a dead letter takes from its document's id or, where it yields none,

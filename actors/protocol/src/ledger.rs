@@ -7,9 +7,12 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
+
 use crate::audit::{AuditEntry, AuditResult};
 use crate::digest::Sha256;
 use crate::id::CommandId;
+use crate::time::format_utc;
 
 /// Half a SHA-256: 128 bits tell a million million documents apart, in half the memory.
 type Key = [u8; 16];
@@ -23,6 +26,8 @@ struct State {
     taken: HashMap<Key, Key>,
     filed: HashSet<Key>,
     letters: HashSet<Key>,
+    /// The latest hour, and how many documents without a valid signature have a line of that hour.
+    unauthenticated: (String, u64),
 }
 
 /// What a command is told that wants to take its id.
@@ -86,6 +91,15 @@ impl Ledger {
         if let (true, Some(id)) = (entry.result.takes_id(), &entry.id) {
             state.taken.insert(id_key(id), half(entry.input_sha256));
         }
+        if !entry.hmac_ok {
+            let hour = hour_of(&entry.ts);
+            let (latest, count) = &mut state.unauthenticated;
+            if latest == hour {
+                *count += 1;
+            } else {
+                (*latest, *count) = (hour.to_owned(), 1);
+            }
+        }
         if let (true, Some(id)) = (entry.result != AuditResult::Ok, &entry.id) {
             state.letters.insert(id_key(id));
         }
@@ -95,6 +109,14 @@ impl Ledger {
     #[must_use]
     pub fn has_letter(&self, id: &CommandId) -> bool {
         self.state().letters.contains(&id_key(id))
+    }
+
+    /// How many documents without a valid signature were filed in the hour of `now`.
+    #[must_use]
+    pub fn unauthenticated_within(&self, now: DateTime<Utc>) -> u64 {
+        let state = self.state();
+        let (latest, count) = &state.unauthenticated;
+        if latest == hour_of(&format_utc(now)) { *count } else { 0 }
     }
 
     /// How many documents were filed.
@@ -114,6 +136,11 @@ impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Ledger({} documents)", self.len())
     }
+}
+
+/// The hour of an instant as the log spells it.
+fn hour_of(ts: &str) -> &str {
+    ts.split(':').next().unwrap_or(ts)
 }
 
 /// Two ids that differ in case only are the same.
