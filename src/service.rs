@@ -31,7 +31,7 @@ use publisher::{Publisher, PublisherConfig};
 use supervision::Port;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use verifier::{Judge, TimeRules, Verifier};
-use watcher::{Pause, Watcher, WatcherConfig};
+use watcher::{Asked, Pause, Watcher, WatcherConfig};
 
 use crate::config::Config;
 use crate::exit::Failure;
@@ -190,6 +190,24 @@ impl Setup {
         }
     }
 
+    /// What the watcher asks of the secrets and of git.
+    fn asked(&self) -> Asked {
+        let (keyring, cloud) = (Arc::clone(&self.keyring), self.cloud.clone());
+        let committed = move || match git::ask(&cloud, &["ls-tree", "-z", "--name-only", "HEAD", "commands/"]) {
+            Ok(names) => {
+                Some(names.split('\0').filter_map(|path| path.strip_prefix("commands/")).map(Into::into).collect())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "what came into commands/ by a commit is asked for later");
+                None
+            }
+        };
+        Asked {
+            is_signed: Arc::new(move |document| document.is_signed(&keyring, Utc::now())),
+            committed: Arc::new(committed),
+        }
+    }
+
     fn watcher(&self) -> WatcherConfig {
         let ingest = &self.config.ingest;
         WatcherConfig {
@@ -256,7 +274,8 @@ impl Pipeline {
         let candidates = Port::new(verifier, Arc::clone(&observed.verifier.mailbox));
 
         let (config, status, line) = (setup.watcher(), Arc::clone(&observed.watching), lifeline(&observed.watcher));
-        let watcher = threads.start(move || Watcher::new(config, candidates, status, line));
+        let asked = setup.asked();
+        let watcher = threads.start(move || Watcher::new(config, asked, candidates, status, line));
         Ok((Self { journal, watcher, publisher, observed: Arc::clone(observed) }, threads))
     }
 

@@ -92,6 +92,46 @@ fn what_is_no_command_is_left_alone() {
 }
 
 #[test]
+fn what_comes_by_a_commit_and_can_never_become_a_command_gets_one_letter() {
+    let cloud = Cloud::new();
+    let fast = |run: &mut std::process::Command| {
+        run.env("GHOST_BRIDGE__INGEST__RESCAN_SECS", "1");
+    };
+    let bridge = Bridge::start_with(&cloud, fast);
+    let other = cloud.other_clone();
+    let good = String::from_utf8(Doc::noop("below").signed(&cloud.secret)).unwrap();
+    let pushed = ["sub/below.json", "notes.txt", "empty.json", ".hidden.json"].map(|name| format!("commands/{name}"));
+    let of = |path: &str| if path.ends_with("empty.json") { "" } else { good.as_str() };
+    cloud.push_from(&other, &pushed.each_ref().map(|path| (path.as_str(), of(path))));
+    cloud.drop_file("mine.txt", b"nobody pushed it");
+    let letters = |history: &[Commit]| with_subject(history, "bridge: DLQ not_regular").len();
+    bridge.history("three letters", |history| letters(history) == 3);
+    let found = cloud.dead_letters();
+    for (file, words) in [("sub", "a folder"), ("notes.txt", "does not end in .json"), ("empty.json", "an empty file")]
+    {
+        let letter = found.iter().find(|(_, letter)| letter["file"] == file);
+        assert!(
+            letter.is_some_and(|(_, letter)| letter["detail"].as_str().unwrap().contains(words)),
+            "{file}: {found:?}"
+        );
+    }
+    pushed.iter().for_each(|path| assert!(cloud.exists(path), "{path} stays"));
+    bridge.stop();
+    let bridge = Bridge::start_with(&cloud, fast);
+    // Asked once more after the start, and known.
+    bridge.wait_for("all to be known", || {
+        bridge.metric("ghost_bridge_ignored_files_total{reason=\"empty\"}") == Some(1.0)
+    });
+    bridge.wait_for("all to be known", || bridge.log().matches("the same document was filed before").count() == 3);
+    let history = bridge.run_beside(&Doc::noop("later"));
+    assert_eq!(letters(&history), 3);
+    assert_sound(&history);
+    let audit = cloud.bridge(&["audit", "--all"]).output().unwrap();
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+    bridge.stop();
+}
+
+#[test]
 fn a_files_name_need_not_be_its_documents_id() {
     let cloud = Cloud::new();
     let bridge = Bridge::start(&cloud);

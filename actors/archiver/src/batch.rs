@@ -229,6 +229,7 @@ impl Batch {
                 tracing::info!(?file, "another document lies under this name now; it is judged anew");
                 return true;
             }
+            Ok(Left::Ignored) => {}
             Ok(Left::FullFolder) => {
                 let room = self.full_folders.len() < MAX_REMEMBERED;
                 if room && self.full_folders.insert(file.to_owned()) {

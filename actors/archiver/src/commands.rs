@@ -37,6 +37,8 @@ pub(crate) enum Left {
     Replaced,
     /// A folder that holds something.
     FullFolder,
+    /// What is no command's name, or empty: it was refused because it came by a commit, and stays.
+    Ignored,
 }
 
 /// Removes the entry `name`, if it is still what was judged.
@@ -45,10 +47,14 @@ pub(crate) fn remove(commands: &Dir, name: &OsStr, judged: Judged<'_>) -> io::Re
     let (Some(Component::Normal(_)), None) = (components.next(), components.next()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let kind = match commands.symlink_metadata(name) {
+    let metadata = match commands.symlink_metadata(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Left::Gone),
-        other => other?.file_type(),
+        other => other?,
     };
+    let kind = metadata.file_type();
+    if !name.as_bytes().ends_with(b".json") || kind.is_file() && metadata.len() == 0 {
+        return Ok(Left::Ignored);
+    }
     match judged {
         Judged::File { sha256, length } if kind.is_file() && is_still(commands, name, sha256, length)? => {}
         Judged::NotRegular(_) if kind.is_dir() => {

@@ -95,6 +95,13 @@ impl Document {
         OrderKey { issued_at: parse_rfc3339(text("issued_at")), id }
     }
 
+    /// Whether the signature holds at `now`: for whoever only sorts documents.
+    #[must_use]
+    pub fn is_signed(&self, keyring: &Keyring, now: DateTime<Utc>) -> bool {
+        let Some(Value::String(signature)) = self.object.get("hmac") else { return false };
+        keyring.verify(canonical::object_without(&self.object, "hmac").as_bytes(), signature, now).is_some()
+    }
+
     /// Holds the document's `hmac` against its canonical form.
     ///
     /// # Errors

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use protocol::message::Candidate;
+use chrono::Utc;
+use protocol::message::{Candidate, Content};
 use supervision::{Lifeline, Panicked, Port, SendError, effect};
 use tokio::sync::{Notify, oneshot};
 
 use crate::flight::Flight;
 use crate::hints::Hint;
 use crate::queue::{MAX_ENTRIES, Next, Queue};
-use crate::scan::{Done, Job, Reader, Scanner, Why};
+use crate::scan::{Asked, Done, Job, Reader, Scanner, Why};
 use crate::status::WatcherStatus;
 
 /// The most files that are read at once before the first of them goes.
@@ -57,6 +58,9 @@ pub struct Pause;
 /// The actor that finds commands.
 pub struct Watcher {
     reader: Reader,
+    asked: Asked,
+    /// It is being asked which of the ignored names came by a commit.
+    asking: bool,
     rescan: Duration,
     port: Port<Candidate>,
     status: Arc<WatcherStatus>,
@@ -88,9 +92,15 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// A watcher that sends what it finds to `port`.
+    /// A watcher that sends what it finds to `port`, first of all what is signed.
     #[must_use]
-    pub fn new(config: WatcherConfig, port: Port<Candidate>, status: Arc<WatcherStatus>, lifeline: Lifeline) -> Self {
+    pub fn new(
+        config: WatcherConfig,
+        asked: Asked,
+        port: Port<Candidate>,
+        status: Arc<WatcherStatus>,
+        lifeline: Lifeline,
+    ) -> Self {
         let wake = Arc::new(Notify::new());
         Self {
             reader: Reader {
@@ -99,6 +109,8 @@ impl Watcher {
                 settle: Duration::from_millis(config.settle_ms),
                 abort: Arc::new(AtomicBool::new(false)),
             },
+            asked,
+            asking: false,
             rescan: Duration::from_secs(config.rescan_secs.max(1)),
             port,
             flight: Flight::new(Arc::clone(&wake), Arc::clone(&status)),
@@ -131,6 +143,7 @@ impl Watcher {
             self.reader.path.clone(),
             self.reader.max_bytes,
             queue,
+            Arc::clone(&self.asked.is_signed),
             self.hint.clone(),
             Arc::clone(&self.status),
         )
@@ -264,7 +277,7 @@ impl Watcher {
         }
         let (mut jobs, mut bytes) = (Vec::new(), 0);
         while jobs.len() < BATCH_FILES && bytes < BATCH_BYTES {
-            let Some(next) = scanner.queue.next() else { break };
+            let Some(next) = next(&scanner.queue, &self.flight) else { break };
             let size = next.stamp.size;
             let Some(job) = board(&self.flight, &mut scanner.queue, next, size) else { break };
             jobs.push(job);
@@ -303,6 +316,36 @@ impl Watcher {
         effect(self, ctx, self.reader.clone(), work, |actor, ctx, outcome| {
             actor.hashing = false;
             actor.read_done(ctx, outcome);
+        });
+    }
+
+    /// Sends on what is ignored and came by a commit, to be refused: whoever made that commit sees nothing else of it. Not
+    /// sooner than at the next periodic scan, so that what producers write beside their commands is gone by then.
+    fn ask_about_strangers(&mut self, ctx: &mut Context<Self>) {
+        let Some(scanner) = &mut self.scanner else { return };
+        if self.asking || self.paused || scanner.strangers.is_empty() {
+            return;
+        }
+        self.asking = true;
+        let (names, committed) = (std::mem::take(&mut scanner.strangers), Arc::clone(&self.asked.committed));
+        let work = move |reader: &mut Reader| (reader.committed(&names, &committed), names);
+        effect(self, ctx, self.reader.clone(), work, |actor, ctx, outcome| {
+            actor.asking = false;
+            let found = match outcome {
+                Ok((_, (Some(found), _))) => found,
+                Ok((_, (None, names))) => {
+                    // It is asked again.
+                    actor.scanner.iter_mut().for_each(|scanner| scanner.strangers.clone_from(&names));
+                    return;
+                }
+                Err(panicked) => return actor.panicked_in("ask", &panicked, ctx),
+            };
+            for (next, kind) in found {
+                let Some(ticket) = actor.flight.board(&next.name, next.stamp, 0, next.first_seen) else { break };
+                let content = Content::NotRegular { kind, bytes: next.name.as_encoded_bytes().into() };
+                actor.outbox.push_back(Candidate { ticket, content, received_at: Utc::now() });
+            }
+            actor.step(ctx);
         });
     }
 
@@ -364,6 +407,11 @@ impl Watcher {
     }
 }
 
+/// The file that goes next. What is going to be refused leaves half of the places to genuine commands that may come.
+fn next(queue: &Queue, flight: &Flight) -> Option<Next> {
+    queue.next().or_else(|| flight.is_half_free().then(|| queue.next_unsigned()).flatten())
+}
+
 /// Gives a file that may go its ticket, if there is room for `bytes`.
 fn board(flight: &Arc<Flight>, queue: &mut Queue, next: Next, bytes: u64) -> Option<Job> {
     let ticket = flight.board(&next.name, next.stamp, bytes, next.first_seen)?;
@@ -378,12 +426,14 @@ impl Actor for Watcher {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         (self.busy, self.hashing, self.armed, self.wants_scan) = (false, false, None, true);
+        self.asking = false;
         if self.scanner.is_none() {
             self.scanner = Some(self.new_scanner());
         }
         self.listen(ctx);
         ctx.run_interval(self.rescan, |actor, ctx| {
             actor.wants_periodic = true;
+            actor.ask_about_strangers(ctx);
             actor.step(ctx);
         });
         self.look_often(ctx);

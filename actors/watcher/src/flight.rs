@@ -64,6 +64,11 @@ impl Flight {
         Some(Ticket::new(name, first_seen, Box::new(release)))
     }
 
+    /// Whether at least half of all places are free.
+    pub(crate) fn is_half_free(&self) -> bool {
+        self.units.available_permits() >= IN_FLIGHT_UNITS as usize / 2
+    }
+
     fn release(&self, name: &OsStr) {
         let mut state = self.state();
         state.aboard.remove(name);

@@ -29,4 +29,5 @@ pub use actor::{MAILBOX_CAPACITY, Pause, Watcher, WatcherConfig};
 pub use flight::IN_FLIGHT_UNITS;
 pub use folder::FolderError;
 pub use queue::MAX_ENTRIES;
+pub use scan::{Asked, Committed, IsSigned};
 pub use status::{Ignored, WatcherStatus};

@@ -3,6 +3,9 @@
 //! Order. A listing that runs while files are dropped may miss an old one and yet show a younger one. So a name may go
 //! only when its place is at or before the last place of the scan *before* the latest one: whatever was dropped before
 //! it has then been seen. A lone file takes two scans, which follow each other at once.
+//!
+//! What is no signed document stands in no order, because it is going to be refused: it goes while nothing else may, so
+//! that a genuine command never waits behind forged ones, whatever time these claim.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -34,8 +37,10 @@ type Place = (Arc<OrderKey>, Arc<OsStr>);
 /// What a look at a file says of it.
 #[derive(Debug)]
 pub(crate) enum Look {
-    /// A document, or what was read as one, with its key.
+    /// A document whose signature holds, with its key.
     Document(OrderKey),
+    /// One whose signature does not hold.
+    Unsigned,
     /// No document (yet): it may still be being written. Tells how long it is unchanged by the wall clock; zero when
     /// that time lies ahead.
     Unparsed(Duration),
@@ -84,7 +89,9 @@ struct Entry {
 #[derive(Debug)]
 enum State {
     /// Waits in its place.
-    Pending { key: Arc<OrderKey>, parsed: bool },
+    Pending { key: Arc<OrderKey> },
+    /// Waits in no order: it is going to be refused. Tells whether it parsed.
+    Unsigned { parsed: bool },
     /// Waits to be hashed, in no order: it is going to be refused.
     Large,
     /// Its ticket is out; `changed` when another file has its name by now.
@@ -103,6 +110,7 @@ pub(crate) struct Queue {
     /// In boxes: names come and go, and a table that does so is up to twice as large as what is in it.
     entries: HashMap<Arc<OsStr>, Box<Entry>>,
     pending: BTreeSet<Place>,
+    unsigned: BTreeSet<Arc<OsStr>>,
     large: BTreeSet<Arc<OsStr>>,
     ignored: HashMap<OsString, (Ignored, u64)>,
     ignored_is_full: bool,
@@ -114,6 +122,8 @@ pub(crate) struct Queue {
     horizon: Option<Place>,
     /// Names of the scan under way were left on disk.
     overflow: bool,
+    /// There were signed documents among them.
+    cut: bool,
     /// They were, and the latest scan left more than half of the memory to names that wait.
     saturated: bool,
     settled_at: Option<Instant>,
@@ -127,6 +137,7 @@ impl Queue {
             max_entries,
             entries: HashMap::new(),
             pending: BTreeSet::new(),
+            unsigned: BTreeSet::new(),
             large: BTreeSet::new(),
             ignored: HashMap::new(),
             ignored_is_full: false,
@@ -135,6 +146,7 @@ impl Queue {
             last: None,
             horizon: None,
             overflow: false,
+            cut: false,
             saturated: false,
             settled_at: None,
             waits_later: false,
@@ -152,7 +164,11 @@ impl Queue {
 
     /// How many names wait for their place in flight.
     pub(crate) fn pending(&self) -> usize {
-        self.pending.len() + self.large.len()
+        self.waiting() + self.large.len()
+    }
+
+    fn waiting(&self) -> usize {
+        self.pending.len() + self.unsigned.len()
     }
 
     /// Whether the latest scan showed names that only another scan can let go.
@@ -162,7 +178,7 @@ impl Queue {
 
     /// Whether a scan is useless, because more names lie on disk than are remembered and most of these still wait.
     pub(crate) fn is_saturated(&self) -> bool {
-        self.saturated && self.pending.len() > self.max_entries / 2
+        self.saturated && self.waiting() > self.max_entries / 2
     }
 
     /// Whether there is room again for the names that were left on disk.
@@ -183,7 +199,7 @@ impl Queue {
     /// A scan begins.
     pub(crate) fn begin_scan(&mut self) {
         self.scan = self.scan.wrapping_add(1);
-        self.overflow = false;
+        (self.overflow, self.cut) = (false, false);
     }
 
     /// The scan came upon an ignored name.
@@ -214,7 +230,7 @@ impl Queue {
             }
             State::Parked => (entry.stamp.kind, entry.stamp.inode) != (stamp.kind, stamp.inode),
             State::Later { at, .. } => !same || *at <= now,
-            State::Pending { .. } | State::Large => !same,
+            State::Pending { .. } | State::Unsigned { .. } | State::Large => !same,
         }
     }
 
@@ -233,7 +249,6 @@ impl Queue {
             return false;
         }
         let stayed = if same || park { stayed } else { 0 };
-        let no_key = || Arc::new(OrderKey { issued_at: None, id: String::new() });
         // Unchanged for as long as is known by either clock: a time that lies ahead does not put it off for ever.
         let left = |unchanged: Duration| {
             let known = now.saturating_duration_since(stamp_seen).max(unchanged);
@@ -242,12 +257,13 @@ impl Queue {
         let unreadable = matches!(look, Look::Unreadable);
         let state = match look {
             _ if park => State::Parked,
-            Look::Document(key) => State::Pending { key: Arc::new(key), parsed: true },
-            Look::NotRegular => State::Pending { key: no_key(), parsed: false },
+            Look::Document(key) => State::Pending { key: Arc::new(key) },
+            Look::Unsigned => State::Unsigned { parsed: true },
+            Look::NotRegular => State::Unsigned { parsed: false },
             Look::Unparsed(unchanged) | Look::TooLarge(unchanged) if !left(unchanged).is_zero() => {
                 State::Later { at: now + left(unchanged), settling: true }
             }
-            Look::Unparsed(_) => State::Pending { key: no_key(), parsed: false },
+            Look::Unparsed(_) => State::Unsigned { parsed: false },
             Look::TooLarge(_) => State::Large,
             Look::Unreadable => State::Later { at: now + back_off(stayed.saturating_add(1)), settling: false },
         };
@@ -258,21 +274,14 @@ impl Queue {
 
     fn insert(&mut self, name: Arc<OsStr>, entry: Entry) {
         let place = match &entry.state {
-            State::Pending { key, .. } => Some((Arc::clone(key), Arc::clone(&name))),
+            State::Pending { key } => Some((Arc::clone(key), Arc::clone(&name))),
             _ => None,
         };
-        if self.entries.len() >= self.max_entries {
-            self.overflow = true;
-            // The one that comes last makes room; it is on disk still.
-            match self.pending.last() {
-                Some(last) if place.as_ref().is_none_or(|place| place < last) => {
-                    let last = Arc::clone(&last.1);
-                    self.remove(&last);
-                }
-                _ => return,
-            }
+        if self.entries.len() >= self.max_entries && !self.make_room(place.as_ref()) {
+            return;
         }
         match &entry.state {
+            State::Unsigned { .. } => drop(self.unsigned.insert(Arc::clone(&name))),
             State::Large => drop(self.large.insert(Arc::clone(&name))),
             State::Parked => self.parked += 1,
             _ => {}
@@ -281,10 +290,31 @@ impl Queue {
         self.entries.insert(name, Box::new(entry));
     }
 
+    /// Makes room for a name with this place, or none: one that is going to be refused goes first, then the one that
+    /// comes last. What goes is on disk still. Returns false where the new one has to stay there.
+    fn make_room(&mut self, place: Option<&Place>) -> bool {
+        self.overflow = true;
+        let refused = place.and_then(|_| self.unsigned.last().cloned());
+        let last = match (refused, self.pending.last()) {
+            (Some(refused), _) => refused,
+            (None, Some(last)) if place.is_some_and(|place| place < last) => {
+                self.cut = true;
+                Arc::clone(&last.1)
+            }
+            _ => {
+                self.cut |= place.is_some();
+                return false;
+            }
+        };
+        self.remove(&last);
+        true
+    }
+
     fn remove(&mut self, name: &OsStr) -> Option<Box<Entry>> {
         let (name, entry) = self.entries.remove_entry(name)?;
         match &entry.state {
-            State::Pending { key, .. } => drop(self.pending.remove(&(Arc::clone(key), name))),
+            State::Pending { key } => drop(self.pending.remove(&(Arc::clone(key), name))),
+            State::Unsigned { .. } => drop(self.unsigned.remove(&name)),
             State::Large => drop(self.large.remove(&name)),
             State::Parked => self.parked = self.parked.saturating_sub(1),
             State::InFlight { .. } | State::Later { .. } => {}
@@ -311,8 +341,8 @@ impl Queue {
         }
         // With more on disk than is remembered, another scan would only show other names.
         let last = self.pending.last().cloned();
-        self.saturated = self.overflow && self.pending.len() > self.max_entries / 2;
-        self.horizon = if self.overflow { last.clone() } else { self.last.take() };
+        self.saturated = self.overflow && self.waiting() > self.max_entries / 2;
+        self.horizon = if self.cut { last.clone() } else { self.last.take() };
         self.last = last;
     }
 
@@ -320,7 +350,7 @@ impl Queue {
     pub(crate) fn forget_waiting(&mut self) {
         self.forget(|entry| !matches!(entry.state, State::InFlight { .. }));
         (self.last, self.horizon, self.settled_at) = (None, None, None);
-        (self.overflow, self.saturated, self.waits_later) = (false, false, false);
+        (self.overflow, self.cut, self.saturated, self.waits_later) = (false, false, false, false);
     }
 
     fn forget(&mut self, gone: impl Fn(&Entry) -> bool) {
@@ -340,6 +370,11 @@ impl Queue {
         self.describe(&first.1)
     }
 
+    /// What is no signed document and may go next.
+    pub(crate) fn next_unsigned(&self) -> Option<Next> {
+        self.describe(self.unsigned.first()?)
+    }
+
     /// The file over the size bound that may go next.
     pub(crate) fn next_large(&self) -> Option<Next> {
         self.describe(self.large.first()?)
@@ -347,7 +382,7 @@ impl Queue {
 
     fn describe(&self, name: &Arc<OsStr>) -> Option<Next> {
         let entry = self.entries.get(name)?;
-        let parsed = matches!(entry.state, State::Pending { parsed: true, .. });
+        let parsed = matches!(entry.state, State::Pending { .. } | State::Unsigned { parsed: true });
         Some(Next { name: Arc::clone(name), stamp: entry.stamp, first_seen: entry.first_seen, parsed })
     }
 

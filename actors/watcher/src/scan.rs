@@ -1,6 +1,7 @@
 //! One pass over `commands/`, into the queue; and the reading of what may go.
 
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +23,21 @@ const FULL_EVERY: u32 = 10;
 /// A folder that changed as recently may change again without its time showing it.
 const COARSEST_CLOCK: Duration = Duration::from_secs(2);
 
+/// Tells whether a document's signature holds. It decides about nothing but who goes first; the verifier judges.
+pub type IsSigned = Arc<dyn Fn(&Document) -> bool + Send + Sync>;
+
+/// The names that the checked-out branch has in `commands/`; `None` while nobody can tell.
+pub type Committed = Arc<dyn Fn() -> Option<HashSet<OsString>> + Send + Sync>;
+
+/// What the watcher asks others.
+#[derive(Clone)]
+pub struct Asked {
+    /// Whether a document's signature holds.
+    pub is_signed: IsSigned,
+    /// What came by a commit.
+    pub committed: Committed,
+}
+
 /// Why a scan is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
@@ -33,17 +49,23 @@ pub(crate) enum Why {
     Look,
 }
 
+/// The most ignored names of which it is asked at a time whether they came by a commit.
+const MAX_STRANGERS: usize = 1_000;
+
 /// All that a scan needs; it is lent to the blocking thread.
 pub(crate) struct Scanner {
     pub(crate) queue: Queue,
     path: PathBuf,
     max_bytes: u64,
+    is_signed: IsSigned,
     hint: Hint,
     status: Arc<WatcherStatus>,
     watch: Option<RecommendedWatcher>,
     watch_failed: bool,
     folder_failed: bool,
     parked_told: bool,
+    /// Ignored names that nobody has asked about yet.
+    pub(crate) strangers: Vec<OsString>,
     /// The folder as it was when the latest scan began, if its time can be relied on.
     unchanged: Option<Stamp>,
     identity: Option<(u64, u64)>,
@@ -51,17 +73,26 @@ pub(crate) struct Scanner {
 }
 
 impl Scanner {
-    pub(crate) fn new(path: PathBuf, max_bytes: u64, queue: Queue, hint: Hint, status: Arc<WatcherStatus>) -> Self {
+    pub(crate) fn new(
+        path: PathBuf,
+        max_bytes: u64,
+        queue: Queue,
+        is_signed: IsSigned,
+        hint: Hint,
+        status: Arc<WatcherStatus>,
+    ) -> Self {
         Self {
             queue,
             path,
             max_bytes,
+            is_signed,
             hint,
             status,
             watch: None,
             watch_failed: false,
             folder_failed: false,
             parked_told: false,
+            strangers: Vec::new(),
             unchanged: None,
             identity: None,
             skipped: 0,
@@ -178,7 +209,8 @@ impl Scanner {
         }
         match folder.read(name, stamp) {
             Reading::Whole(bytes) => Some(match Document::parse(bytes) {
-                Ok(document) => Look::Document(document.order_key()),
+                Ok(document) if (self.is_signed)(&document) => Look::Document(document.order_key()),
+                Ok(_) => Look::Unsigned,
                 Err(_) => Look::Unparsed(unchanged()),
             }),
             // It is being written right now: unchanged for no time.
@@ -195,6 +227,9 @@ impl Scanner {
         match self.queue.ignore(name, reason) {
             Noted::New => {
                 self.status.count_ignored(reason);
+                if reason != Ignored::Hidden && self.strangers.len() < MAX_STRANGERS {
+                    self.strangers.push(name.to_owned());
+                }
                 let temporary = reason == Ignored::Hidden && Path::new(name).extension() != Some(OsStr::new("json"));
                 if temporary {
                     // Careful producers write under such a name first: one for each command is no news.
@@ -244,6 +279,26 @@ impl Reader {
             }
         };
         jobs.into_iter().map(read).collect()
+    }
+
+    /// Which of these ignored names came by a commit, and can never become a command as they are; `None` while that
+    /// cannot be told. Whoever committed them does not see the log.
+    pub(crate) fn committed(&self, names: &[OsString], committed: &Committed) -> Option<Vec<(Next, &'static str)>> {
+        let known = committed()?;
+        let folder = Folder::open(&self.path).ok()?;
+        let look = |name: &OsString| {
+            let stamp = whole(folder.stamp(name))?;
+            let kind = match stamp.kind {
+                Kind::File if stamp.size == 0 => "an empty file",
+                Kind::File => "a file whose name does not end in .json",
+                other => other.words(),
+            };
+            let next = Next { name: Arc::from(name.as_os_str()), stamp, first_seen: Instant::now(), parsed: false };
+            let is_ignored =
+                !name.as_encoded_bytes().ends_with(b".json") || stamp.kind == Kind::File && stamp.size == 0;
+            is_ignored.then_some((next, kind))
+        };
+        Some(names.iter().filter(|name| known.contains(*name)).filter_map(look).collect())
     }
 
     /// What lies under the name, if it is what was seen; whatever else it is, the next scan finds out.

@@ -12,7 +12,7 @@ use actix::prelude::*;
 use protocol::digest::Sha256;
 use protocol::message::{Candidate, Content};
 use supervision::{Budget, Envelope, Gauge, Lifeline, Port};
-use watcher::{IN_FLIGHT_UNITS, Ignored, Pause, Watcher, WatcherConfig, WatcherStatus};
+use watcher::{Asked, IN_FLIGHT_UNITS, Ignored, Pause, Watcher, WatcherConfig, WatcherStatus};
 
 /// A test that waits for longer has failed; nothing is decided by it otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,12 +68,13 @@ impl Bench {
     fn start_towards(&mut self, mailbox: usize, rescan_secs: u64, settle_ms: u64) {
         let config = WatcherConfig { commands: self.path(""), settle_ms, rescan_secs, max_command_bytes: MAX_BYTES };
         let (status, sender) = (Arc::clone(&self.status), self.sender.clone());
+        let asked = Asked { is_signed: Arc::new(|_| true), committed: Arc::new(|| None) };
         self.watcher = Some(self.runner.block_on(async move {
             let budget = Arc::new(Mutex::new(Budget::new(5, Duration::from_secs(30))));
             let lifeline = Lifeline::new("watcher", System::current(), budget);
             let recorder = Recorder(sender).start();
             let port = Port::new(recorder, Gauge::new("recorder", mailbox));
-            Supervisor::start(move |_| Watcher::new(config, port, status, lifeline))
+            Supervisor::start(move |_| Watcher::new(config, asked, port, status, lifeline))
         }));
     }
 

@@ -26,7 +26,7 @@ fn scan(queue: &mut Queue, names: &[&str], now: Instant) {
 /// Lets go all that may, in order.
 fn drain(queue: &mut Queue) -> Vec<String> {
     let mut names = Vec::new();
-    while let Some(next) = queue.next() {
+    while let Some(next) = queue.next().or_else(|| queue.next_unsigned()) {
         queue.boarded(&next.name);
         names.push(next.name.to_string_lossy().into_owned());
     }
@@ -127,6 +127,43 @@ fn of_more_than_fit_the_first_are_kept_and_the_rest_is_found_later() {
     scan(&mut queue, &["h", "g", "f", "e"], now);
     assert_eq!(drain(&mut queue), ["e", "f", "g", "h"]);
     assert!(!queue.wants_refill());
+}
+
+/// A scan that comes upon what is no signed document under `unsigned`, and then upon `signed` documents.
+fn mixed(queue: &mut Queue, unsigned: &[&str], signed: &[&str], now: Instant) {
+    queue.begin_scan();
+    for (name, is_signed) in unsigned.iter().map(|name| (name, false)).chain(signed.iter().map(|name| (name, true))) {
+        let look = if is_signed { Look::Document(key(name)) } else { Look::Unsigned };
+        if queue.sighted(OsStr::new(name), &stamp(1), now) {
+            queue.looked(OsStr::new(name), stamp(1), look, now);
+        }
+    }
+    queue.end_scan();
+}
+
+#[test]
+fn what_is_not_signed_goes_while_nothing_else_may_and_confirms_no_order() {
+    let (mut queue, now) = (Queue::new(SETTLE, 100), Instant::now());
+    mixed(&mut queue, &["1", "2", "z"], &["c"], now);
+    assert!(queue.next().is_none() && queue.wants_confirmation(), "an older one may have been missed");
+    mixed(&mut queue, &["1", "2", "z"], &["a", "c"], now);
+    assert_eq!(drain(&mut queue), ["a", "c", "1", "2", "z"]);
+}
+
+#[test]
+fn forged_documents_without_end_take_no_room_from_a_signed_one() {
+    let (mut queue, now) = (Queue::new(SETTLE, 4), Instant::now());
+    mixed(&mut queue, &["1", "2", "3", "4", "5", "6"], &["a", "b"], now);
+    assert!(queue.is_saturated());
+    assert!(queue.wants_confirmation(), "none of the signed ones was left on disk");
+    mixed(&mut queue, &["1", "2", "3", "4", "5", "6"], &["a", "b"], now);
+    let next = |queue: &mut Queue| queue.next().map(|next| next.name.to_string_lossy().into_owned());
+    assert_eq!(next(&mut queue).as_deref(), Some("a"));
+    queue.boarded(OsStr::new("a"));
+    assert_eq!(next(&mut queue).as_deref(), Some("b"));
+    let (mut queue, all) = (Queue::new(SETTLE, 4), ["a", "b", "c", "d", "e"]);
+    mixed(&mut queue, &["1"], &all, now);
+    assert_eq!(drain(&mut queue), ["a", "b", "c", "d"], "a forged one waits on disk");
 }
 
 #[test]
