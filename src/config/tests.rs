@@ -64,6 +64,7 @@ fn every_key_is_read() {
         clock_skew_secs = 7
         max_lifetime_secs = 8
         max_command_bytes = 2048
+        unauthenticated_per_hour = 10
         [publish]
         remote = "up/stream"
         fetch_secs = 9
@@ -93,8 +94,14 @@ fn every_key_is_read() {
         readable: vec!["/srv/toolchain".into()],
     };
     assert_eq!(config.checks["build"], build);
-    let ingest =
-        Ingest { settle_ms: 0, rescan_secs: 6, clock_skew_secs: 7, max_lifetime_secs: 8, max_command_bytes: 2048 };
+    let ingest = Ingest {
+        settle_ms: 0,
+        rescan_secs: 6,
+        clock_skew_secs: 7,
+        max_lifetime_secs: 8,
+        max_command_bytes: 2048,
+        unauthenticated_per_hour: 10,
+    };
     assert_eq!(config.ingest, ingest);
     assert_eq!((config.publish.remote.as_str(), config.publish.max_pushes_per_minute), ("up/stream", Some(0)));
     assert_eq!((config.publish.fetch_secs, config.publish.attempts), (9, 10));

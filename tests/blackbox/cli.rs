@@ -200,3 +200,52 @@ fn demo_shows_every_outcome() {
     assert!(!stdout.contains('\u{1b}'), "no colour where no terminal is");
     println!("{stdout}");
 }
+
+/// What the README has as code: its fenced lines and its spans.
+fn code_of(readme: &str) -> Vec<String> {
+    let (mut code, mut fenced) = (Vec::new(), false);
+    for line in readme.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if fenced {
+            code.extend(line.split(['|', '&', ';', '#']).map(|part| part.trim().to_owned()));
+        } else {
+            code.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
+        }
+    }
+    code
+}
+
+#[test]
+fn every_command_of_the_readme_is_known_with_its_options() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let cloud = Cloud::empty();
+    let code = code_of(&readme);
+    let mut seen = std::collections::BTreeSet::new();
+    for line in code.iter().filter_map(|line| line.strip_prefix("ghost-bridge ")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_name = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
+        let names = words.iter().take(if words[0] == "dlq" { 2 } else { 1 });
+        let command: Vec<&str> = names.take_while(is_name).copied().collect();
+        let help = cloud.program(BINARY).args(&command).arg("--help").output().unwrap();
+        assert!(help.status.success(), "{line}: {}", describe(&help));
+        let help = String::from_utf8(help.stdout).unwrap();
+        for option in words.iter().filter(|word| word.starts_with("--")) {
+            let option = option.split('=').next().unwrap();
+            assert!(help.contains(option), "{line}: no {option}");
+        }
+        seen.insert(command.join(" "));
+    }
+    for command in ["init", "run", "smoke", "sign", "replay", "revert", "status", "show", "audit", "dlq list", "doctor"]
+    {
+        assert!(seen.contains(command), "{command} is not in the README: {seen:?}");
+    }
+    let ci = std::fs::read_to_string(root.join(".ci/run")).unwrap();
+    let benches: Vec<&String> = code.iter().filter(|line| line.starts_with("cargo bench")).collect();
+    assert!(benches.len() > 2, "{benches:?}");
+    for bench in benches {
+        let name = bench.split("--bench ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        assert!(name.is_none_or(|name| ci.contains(&format!("--bench {name} "))), "CI does not run {bench}");
+    }
+}

@@ -124,7 +124,7 @@ pub fn restore(
     let mut batch = Batch::default();
     while !filed.is_empty() {
         batch.refill(filed.drain(..filed.len().min(MAX_BATCH)).collect());
-        batch.file(&cabinet, &mut log, ledger, keyring, Utc::now())?;
+        batch.file(&cabinet, &mut log, ledger, keyring, config.unauthenticated_per_hour, Utc::now())?;
     }
     Ok(unfiled)
 }
