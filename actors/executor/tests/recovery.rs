@@ -305,6 +305,46 @@ fn what_a_volume_took_back_of_filed_commands_is_done_again_and_what_somebody_too
 }
 
 #[test]
+fn all_that_a_volume_took_back_is_found_before_anything_is_put_back() {
+    let changes: [(&str, State<'_>, State<'_>); 4] = [
+        ("g", Some("old"), Some("new")),
+        ("in/deep/f", None, Some("new")),
+        ("in/e", None, Some("new")),
+        ("z", None, Some("new")),
+    ];
+    let mut bench = Bench::new();
+    bench.put("g", Some("old"));
+    bench.at = Utc::now();
+    let (_, input) = bench.record(&changes, End::Stands);
+    bench.file(input);
+    assert_eq!(bench.recover().restored, 4);
+    changes.iter().for_each(|(path, ..)| assert_eq!(bench.state(path).as_deref(), Some("new"), "{path}"));
+}
+
+/// A program that takes files as they come leaves their folder younger than the command.
+#[test]
+fn what_somebody_took_away_at_once_is_left_where_nothing_tells_of_a_loss() {
+    for lost in [false, true] {
+        let mut bench = Bench::new();
+        bench.put("h", Some("old"));
+        bench.at = Utc::now();
+        // The clock of files is coarse.
+        while std::fs::metadata(bench.path("")).unwrap().modified().unwrap() < bench.at.into() {
+            bench.put("other", Some(""));
+            bench.put("other", None);
+        }
+        let (_, input) = bench.record(&[("f", None, Some("new")), ("h", Some("old"), Some("new"))], End::Stands);
+        bench.file(input);
+        if !lost {
+            bench.put("h", Some("new"));
+        }
+        bench.recover();
+        assert_eq!(bench.state("f").is_some(), lost);
+        assert_eq!(bench.state("h").as_deref(), Some("new"));
+    }
+}
+
+#[test]
 fn what_somebody_cut_short_since_is_left_within_one_boot() {
     for is_filed in [false, true] {
         let mut bench = Bench::new();

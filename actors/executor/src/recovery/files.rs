@@ -42,15 +42,44 @@ struct Place<'r> {
     known: Vec<Option<Mark>>,
     /// The state that it is to have; `None` inside: nothing is to be there.
     wanted: Option<Mark>,
-    /// Whether whatever is there is right, unless the file system lost it: the last command on it was applied whole, and
-    /// the machine runs since.
+    /// Whether whatever is there is right, unless its volume lost it: the last command on it was applied whole, and the
+    /// machine runs since.
     settled: bool,
+    /// Whether its volume lost it.
+    lost: bool,
     /// When the last command on it began, and by when it was recorded.
     span: (DateTime<Utc>, DateTime<Utc>),
     /// Contents that the journal holds.
     images: Vec<&'r Image>,
     /// Hidden names under which something may be left.
     hidden: Vec<(HiddenNames, usize)>,
+}
+
+/// How what is at a place stands to what the journal knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// One of the states that it had, or was about to have.
+    Known,
+    /// What a power cut may have left of one of them.
+    Torn,
+    /// Nothing, where something was all the time.
+    Missing,
+    /// None of these.
+    Other,
+}
+
+impl Place<'_> {
+    fn state(&self, found: Option<&Image>) -> State {
+        let sha256 = found.map(Image::sha256);
+        if self.known.iter().any(|known| known.map(|known| known.sha256) == sha256) {
+            return State::Known;
+        }
+        match found {
+            None => State::Missing,
+            Some(found) if is_torn(found, &self.images) => State::Torn,
+            Some(_) => State::Other,
+        }
+    }
 }
 
 /// The files of one target.
@@ -92,6 +121,7 @@ impl<'r> Files<'r> {
                     known: Vec::new(),
                     wanted: change.before,
                     settled: false,
+                    lost: false,
                     span: record.span,
                     images: Vec::new(),
                     hidden: Vec::new(),
@@ -113,7 +143,8 @@ impl<'r> Files<'r> {
     /// Brings every file to its state: what must go first, then what must come, so that a file and a folder may take each
     /// other's place.
     pub(super) fn settle(&mut self) -> Result<(), TreeError> {
-        let places = std::mem::take(&mut self.places);
+        let mut places = std::mem::take(&mut self.places);
+        self.find_lost(&mut places)?;
         for place in places.values().rev().filter(|place| place.wanted.is_none()) {
             self.settle_one(place)?;
         }
@@ -128,34 +159,61 @@ impl<'r> Files<'r> {
         places.values().try_for_each(|place| self.remove_hidden(place))
     }
 
+    /// Finds what a volume lost of settled files, before anything is changed: files that are put back make their folders
+    /// young. What stands as it was before a command, unchanged since before the command came, is a sign of that, and so
+    /// is what was torn. Where there is one, it is also believed of what was changed while commands were applied.
+    fn find_lost(&self, places: &mut BTreeMap<String, Place<'r>>) -> Result<(), TreeError> {
+        let (mut perhaps, mut count) = (Vec::new(), 0_usize);
+        for place in places.values_mut().filter(|place| place.settled) {
+            let Ok(found) = self.tree.read(&place.path) else { continue };
+            if found.as_ref().map(Mark::of) == place.wanted {
+                continue;
+            }
+            let (begun, applied) = (place.span.0, place.span.1 + APPLYING);
+            place.lost = match place.state(found.as_ref()) {
+                State::Other => false,
+                State::Torn => self.changed_by(place, applied)?,
+                State::Known | State::Missing => self.changed_by(place, begun)?,
+            };
+            count += usize::from(place.lost);
+            if !place.lost && place.state(found.as_ref()) != State::Other && self.changed_by(place, applied)? {
+                perhaps.push(&mut place.lost);
+            }
+        }
+        if count > 0 {
+            count += perhaps.len();
+            perhaps.into_iter().for_each(|lost| *lost = true);
+            tracing::warn!(
+                files = count,
+                "a volume lost power or was set back while the machine runs; what it lost is put back from the journal"
+            );
+        }
+        Ok(())
+    }
+
     fn settle_one(&mut self, place: &Place<'r>) -> Result<(), TreeError> {
         supervision::crash_point!("recovery.file");
+        if place.settled && !place.lost {
+            return Ok(());
+        }
         let found = match self.tree.read(&place.path) {
             Ok(found) => found,
             // A file above it: nothing is there.
             Err(TreeError::NotFolder { .. }) => None,
-            Err(_) if place.settled => return Ok(()),
             Err(error @ TreeError::Io { .. }) => return Err(error),
             // Somebody put something else there.
             Err(_) => return self.leave(place),
         };
-        let mark = found.as_ref().map(Mark::of);
-        if mark == place.wanted {
+        if found.as_ref().map(Mark::of) == place.wanted {
             return Ok(());
         }
-        let sha256 = |mark: &Option<Mark>| mark.map(|mark| mark.sha256);
-        let is_known = place.known.iter().any(|known| sha256(known) == sha256(&mark));
-        let is_torn = !is_known && found.as_ref().is_some_and(|found| is_torn(found, &place.images));
-        let (begun, recorded) = place.span;
-        if place.settled {
-            // Somebody may have changed it since, to whatever it was before. What a volume took back was changed last
-            // before the command came, or by the command.
-            let taken = self.changed_by(place, if is_torn { recorded + APPLYING } else { begun })?;
-            if !taken || !(is_torn || is_known || found.is_none()) {
-                return Ok(());
-            }
-            tracing::warn!(path = %place.path, "a volume lost power or was set back; the file is put back from the journal");
-        } else if !is_known && !(is_torn && (!self.same_boot || self.changed_by(place, recorded + APPLYING)?)) {
+        let is_ours = match place.state(found.as_ref()) {
+            State::Known => true,
+            State::Missing => place.lost,
+            State::Torn => !self.same_boot || self.changed_by(place, place.span.1 + APPLYING)?,
+            State::Other => false,
+        };
+        if !is_ours {
             return self.leave(place);
         }
         match place.wanted {
