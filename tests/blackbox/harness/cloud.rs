@@ -41,6 +41,14 @@ impl Cloud {
         Self::unborn().begun()
     }
 
+    /// The same, on whatever `mount` puts into the world before anything is made there: CLOUD is going to be its `cloud`.
+    #[allow(dead_code, reason = "not every test program cares")]
+    pub fn new_on<M>(mount: impl FnOnce(&Path) -> M) -> (Self, M) {
+        let cloud = Self::empty();
+        let mounted = mount(cloud.world());
+        (cloud.cloned().begun(), mounted)
+    }
+
     /// The same, both with objects of this format.
     #[allow(dead_code, reason = "not every test program cares")]
     pub fn in_format(objects: &str) -> Self {
