@@ -125,6 +125,33 @@ fn a_sha256_repository_is_sound_whatever_a_person_does_there() {
     }
 }
 
+#[test]
+fn a_diff_applies_in_the_repository_of_its_target_whatever_cloud_is() {
+    let cloud = Cloud::in_format("sha256");
+    let (mut toml, mut targets) = (String::new(), Vec::new());
+    for (name, format) in [("OLD", Some("sha1")), ("NEW", Some("sha256")), ("NONE", None)] {
+        let root = cloud.world().join(name);
+        fs::create_dir(&root).unwrap();
+        if let Some(format) = format {
+            cloud.git_at(&root, &["init", "-q", "--object-format", format]);
+        }
+        fs::write(root.join("binary"), b"a\0b").unwrap();
+        toml += &format!("[targets.{name}]\nroot = {:?}\n", root.to_str().unwrap());
+        targets.push((name, root));
+    }
+    let config = cloud.config(&toml);
+    let bridge = Bridge::start_with(&cloud, |run| {
+        run.arg("--config").arg(&config);
+    });
+    for (name, root) in targets {
+        bridge.run(&Doc::write(name, "binary", "c\0d").on(name));
+        let patch = cloud.path(&format!("diffs/{name}.patch"));
+        cloud.git_at(&root, &["apply", "-R", patch.to_str().unwrap()]);
+        assert_eq!(fs::read(root.join("binary")).unwrap(), b"a\0b", "{name}");
+    }
+    bridge.stop();
+}
+
 /// The same tests, started once more in a world whose git makes SHA-256 repositories. A `GIT_DEFAULT_HASH` of the caller's
 /// is taken for all of them.
 #[test]
