@@ -11,8 +11,8 @@ use crate::harness::{Bridge, Cloud, Doc};
 /// What a git of tomorrow, or an operator, may have set.
 const DEFAULTS: [(&str, &str); 2] = [(OBJECT_FORMAT, "sha256"), ("GIT_DEFAULT_REF_FORMAT", "reftable")];
 
-/// What is tried in SHA-256 repositories too: what reads, makes or compares ids.
-const ALSO_IN_SHA256: [&str; 6] = ["audit::a_", "look_back::", "persons::", "pipeline::", "replay::", "rolling::"];
+/// What is tried in repositories of the other format too: what reads, makes or compares ids.
+const IN_BOTH_FORMATS: [&str; 6] = ["audit::a_", "look_back::", "persons::", "pipeline::", "replay::", "rolling::"];
 
 /// A template with all that a repository may be given from there, and a configuration that asks for it and more.
 fn odd_defaults(cloud: &Cloud) {
@@ -35,7 +35,9 @@ fn init_makes_what_works_whatever_git_makes_by_default() {
     for set in [[].as_slice(), &DEFAULTS] {
         let cloud = Cloud::empty();
         odd_defaults(&cloud);
-        let output = cloud.program(BINARY).arg("init").arg(cloud.root()).envs(set.iter().copied()).output().unwrap();
+        let mut init = cloud.program(BINARY);
+        init.arg("init").arg(cloud.root()).env_remove("GIT_DEFAULT_REF_FORMAT").envs(set.iter().copied());
+        let output = init.output().unwrap();
         assert!(output.status.success(), "{}", describe(&output));
         assert_eq!(cloud.git(&["symbolic-ref", "HEAD"]), "refs/heads/main");
         let bridge = Bridge::start(&cloud);
@@ -152,16 +154,18 @@ fn a_diff_applies_in_the_repository_of_its_target_whatever_cloud_is() {
     bridge.stop();
 }
 
-/// The same tests, started once more in a world whose git makes SHA-256 repositories. A `GIT_DEFAULT_HASH` of the caller's
-/// is taken for all of them.
+/// The same tests, started once more where git makes SHA-256 repositories, or SHA-1 if it makes these anyway. A
+/// `GIT_DEFAULT_HASH` of the caller's is taken for all of them.
 #[test]
-fn what_depends_on_ids_holds_in_sha256_repositories() {
+fn what_depends_on_ids_holds_in_repositories_of_the_other_format() {
     if std::env::var_os(OBJECT_FORMAT).is_some() {
         return;
     }
+    let usual = Cloud::alone().git(&["rev-parse", "--show-object-format"]);
+    let other = if usual == "sha1" { "sha256" } else { "sha1" };
     let mut again = Command::new(std::env::current_exe().unwrap());
-    let output = again.args(ALSO_IN_SHA256).env(OBJECT_FORMAT, "sha256").output().unwrap();
+    let output = again.args(IN_BOTH_FORMATS).env(OBJECT_FORMAT, other).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && !said.contains(" 0 passed"), "{said}");
-    println!("{}", said.lines().rfind(|line| line.starts_with("test result")).unwrap_or_default());
+    assert!(output.status.success() && !said.contains(" 0 passed"), "{other}: {said}");
+    println!("{other}: {}", said.lines().rfind(|line| line.starts_with("test result")).unwrap_or_default());
 }

@@ -138,6 +138,8 @@ impl Cloud {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", &home).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", home.join("gitconfig"));
         command.env("LC_ALL", "C.UTF-8").env("GIT_TERMINAL_PROMPT", "0").current_dir(self.world());
+        // Whatever git makes by default: what becomes of the other format is tried by itself.
+        command.env("GIT_DEFAULT_REF_FORMAT", "files");
         command.envs(self.objects.iter().map(|format| (OBJECT_FORMAT, format)));
         command
     }

@@ -28,20 +28,22 @@ mod world;
 /// Git's own variable for the format of the repositories that it makes.
 const OBJECT_FORMAT: &str = "GIT_DEFAULT_HASH";
 
-/// What is tried in SHA-256 repositories too: what reads, makes or compares ids.
-const ALSO_IN_SHA256: [&str; 7] =
+/// What is tried in repositories of the other format too: what reads, makes or compares ids.
+const IN_BOTH_FORMATS: [&str; 7] =
     ["commits::", "housekeeping::", "lockstep::", "persons::", "recovery::", "reworked::", "rolling::"];
 
-/// The same tests, started once more where git makes SHA-256 repositories. A `GIT_DEFAULT_HASH` of the caller's is taken for
-/// all of them.
+/// The same tests, started once more where git makes SHA-256 repositories, or SHA-1 if it makes these anyway. A
+/// `GIT_DEFAULT_HASH` of the caller's is taken for all of them.
 #[test]
-fn what_depends_on_ids_holds_in_sha256_repositories() {
+fn what_depends_on_ids_holds_in_repositories_of_the_other_format() {
     if std::env::var_os(OBJECT_FORMAT).is_some() {
         return;
     }
+    let usual = world::git(&world::World::unborn().cloud, &["rev-parse", "--show-object-format"]);
+    let other = if usual == "sha1" { "sha256" } else { "sha1" };
     let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-    let output = again.args(ALSO_IN_SHA256).env(OBJECT_FORMAT, "sha256").output().unwrap();
+    let output = again.args(IN_BOTH_FORMATS).env(OBJECT_FORMAT, other).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && !said.contains(" 0 passed"), "{said}");
-    println!("{}", said.lines().rfind(|line| line.starts_with("test result")).unwrap_or_default());
+    assert!(output.status.success() && !said.contains(" 0 passed"), "{other}: {said}");
+    println!("{other}: {}", said.lines().rfind(|line| line.starts_with("test result")).unwrap_or_default());
 }
