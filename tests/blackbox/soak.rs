@@ -248,7 +248,8 @@ impl<'a> Soak<'a> {
     fn assert_never_forced(&self) {
         let log = fs::read_to_string(self.cloud.remote().join("logs/refs/heads/main")).unwrap();
         for line in log.lines() {
-            let (old, new) = (&line[..40], &line[41..81]);
+            let mut ids = line.split(' ');
+            let (old, new) = (ids.next().unwrap(), ids.next().unwrap());
             let descends = self.cloud.git_succeeds(&self.cloud.remote(), &["merge-base", "--is-ancestor", old, new]);
             assert!(descends || old.bytes().all(|byte| byte == b'0'), "{old} was replaced by {new}");
         }
