@@ -163,6 +163,10 @@ impl Observed {
             Phase::Running if !self.publishing.is_ready() => {
                 add("starting", "publisher", "what the last run left is being committed".to_owned());
             }
+            // Its first answer tells that git can fetch and push here at all.
+            Phase::Running if !self.publishing.has_reached() && !self.publishing.is_degraded() => {
+                add("starting", "publisher", "the remote has not answered yet".to_owned());
+            }
             Phase::Running => {}
         }
         if let Some(cause) = self.fatal() {

@@ -271,6 +271,9 @@ impl Publisher {
         match result {
             Ok(kind) => {
                 self.learn(kind);
+                if kind.is_none() {
+                    self.status.set_reached();
+                }
                 // Where commits wait, only a commit tells that they can be made again.
                 if self.queue.is_empty() && !self.view.recovering {
                     self.works_again();

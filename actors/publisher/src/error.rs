@@ -67,6 +67,16 @@ pub enum OpenError {
         /// What the system said.
         cause: String,
     },
+    /// One of git's own files is damaged, and nothing certain tells what was in it.
+    #[error("{} is {what}, {remedy}", .file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// How it is.
+        what: String,
+        /// What is to be done.
+        remedy: String,
+    },
     /// The repository was opened, but something in it could not be read.
     #[error("the repository in {} cannot be read ({cause}): look at it with `git fsck`", .cloud.display())]
     Unreadable {

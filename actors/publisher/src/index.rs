@@ -23,6 +23,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+use gix::index::entry::Stage;
 use gix::lock::acquire::Fail;
 
 use self::edit::{Move, Stats};
@@ -33,6 +35,7 @@ use crate::merge::{Change, Lookup, diff};
 use crate::pack::checksum;
 use crate::refs::{self, INDEXED};
 use crate::roll::is_flat;
+use crate::safe_path::is_ours;
 use crate::tree::Leaf;
 
 /// How long somebody else's lock on the index is waited for before commits go on without the index.
@@ -307,17 +310,29 @@ impl Core {
         Ok(())
     }
 
-    /// At the start: an index that nobody kept track of yet is taken to reflect the branch, unless there is none.
+    /// At the start: an index that nobody kept track of yet, or no more, is taken to reflect the branch if it has what is
+    /// published as the branch has it. Else everything is compared.
     pub(crate) fn open_indexed(&mut self, now: DateTime<Utc>) -> Result<(), WorkError> {
         let repo = self.store.repo();
         if refs::read(repo, INDEXED)?.is_some() || !repo.index_path().exists() {
             return Ok(());
         }
-        let empty = open_index(&repo.index_path(), self.store.ids())?.entries().is_empty();
+        let index = open_index(&repo.index_path(), self.store.ids())?;
         match self.head {
-            Some(head) if !empty => refs::set(repo, INDEXED, head, &self.signature(now)),
+            Some(head) if !index.entries().is_empty() && self.is_in_line(&index, head)? => {
+                refs::set(repo, INDEXED, head, &self.signature(now))
+            }
             _ => Ok(()),
         }
+    }
+
+    fn is_in_line(&self, index: &gix::index::File, head: ObjectId) -> Result<bool, WorkError> {
+        let published = diff(&self.store, None, Some(self.tree_of(head)?))?;
+        let entry = |change: &Change| index.entry_by_path_and_stage(change.path.as_bstr(), Stage::Unconflicted);
+        let same = |change: &Change| {
+            entry(change).map(|entry| (entry.mode.bits(), entry.id)) == change.new.map(|leaf| (leaf.mode, leaf.id))
+        };
+        Ok(published.iter().filter(|change| is_ours(&change.path)).all(same))
     }
 }
 

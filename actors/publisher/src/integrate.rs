@@ -102,7 +102,7 @@ impl Core {
             base = self.merge_base(head, upstream)?;
             // What the work tree reflects, should a crash come before it has what is new.
             if let Some(base) = base {
-                refs::set(self.store.repo(), BASE, base, &self.signature(now))?;
+                refs::keep(self.store.repo(), BASE, base, &self.signature(now))?;
             }
         }
         let contained = match (&lines, self.head) {
@@ -121,7 +121,7 @@ impl Core {
         self.owed = Some((base, upstream));
         self.check_out_owed()?;
         supervision::crash_point!("remote.checked_out");
-        refs::set(self.store.repo(), BASE, upstream, &self.signature(now))?;
+        refs::keep(self.store.repo(), BASE, upstream, &self.signature(now))?;
         Ok(true)
     }
 
@@ -317,14 +317,14 @@ impl Core {
             None if upstream.map_or(Ok(false), |upstream| self.is_ancestor(upstream, head))? => {
                 let Some(upstream) = upstream else { return Ok(()) };
                 self.check_out(None, upstream)?;
-                refs::set(self.store.repo(), BASE, upstream, &self.signature(now))?;
+                refs::keep(self.store.repo(), BASE, upstream, &self.signature(now))?;
             }
             None => {
                 let Some(tracked) = tracked else { return Ok(()) };
                 let base =
                     if self.is_ancestor(tracked, head)? { Some(tracked) } else { self.merge_base(head, tracked)? };
                 if let Some(base) = base {
-                    refs::set(self.store.repo(), BASE, base, &self.signature(now))?;
+                    refs::keep(self.store.repo(), BASE, base, &self.signature(now))?;
                 }
             }
             Some(base) => {
@@ -334,7 +334,7 @@ impl Core {
                     && self.is_ancestor(upstream, head)?
                 {
                     self.check_out(Some(base), upstream)?;
-                    refs::set(self.store.repo(), BASE, upstream, &self.signature(now))?;
+                    refs::keep(self.store.repo(), BASE, upstream, &self.signature(now))?;
                 }
             }
         }

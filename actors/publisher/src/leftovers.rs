@@ -12,6 +12,31 @@ use crate::packs::WORKSHOP;
 /// How long a lock that was found at the start may still be somebody's: so long it is waited for.
 const LOCK_GRACE: Duration = Duration::from_secs(1);
 
+/// The locks on what belongs to one work tree.
+const OWN_LOCKS: [&str; 8] = [
+    "index.lock",
+    "HEAD.lock",
+    "ORIG_HEAD.lock",
+    "FETCH_HEAD.lock",
+    "MERGE_HEAD.lock",
+    "CHERRY_PICK_HEAD.lock",
+    "REVERT_HEAD.lock",
+    "config.worktree.lock",
+];
+
+/// The locks on what all work trees share, but for those of references; `packed-refs.new` is written while one is held, and
+/// is in the way as one is.
+const SHARED_LOCKS: [&str; 8] = [
+    "packed-refs.lock",
+    "packed-refs.new",
+    "config.lock",
+    "shallow.lock",
+    "objects/info/commit-graph.lock",
+    "objects/info/commit-graphs/commit-graph-chain.lock",
+    "objects/pack/multi-pack-index.lock",
+    "reftable/tables.list.lock",
+];
+
 /// How often it is looked at meanwhile.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
@@ -24,8 +49,8 @@ const MAX_REFS: usize = 100_000;
 /// Removes the locks that a crash left. All are found first: one that comes up while they are waited for is not meant.
 pub(crate) fn remove_locks(repo: &gix::Repository) {
     let (git_dir, common) = (repo.git_dir(), repo.common_dir());
-    let mut locks = vec![git_dir.join("index.lock"), git_dir.join("HEAD.lock")];
-    locks.extend(["packed-refs.lock", "config.lock", "shallow.lock"].map(|name| common.join(name)));
+    let mut locks: Vec<PathBuf> = OWN_LOCKS.map(|name| git_dir.join(name)).into();
+    locks.extend(SHARED_LOCKS.map(|name| common.join(name)));
     locks.extend(ref_locks(&common.join("refs")));
     locks.retain(|lock| lock.symlink_metadata().is_ok());
     let deadline = Instant::now() + LOCK_GRACE;

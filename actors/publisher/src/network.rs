@@ -54,6 +54,9 @@ pub enum Pushed {
 /// a push costs here, and finds six per cent.
 const NO_DELTA_SEARCH: [&str; 2] = ["-c", "pack.window=0"];
 
+/// Where the remote's branch is decides what the work tree lacks: it is durable before anything is taken in.
+const DURABLE_REFERENCE: [&str; 2] = ["-c", "core.fsync=reference"];
+
 /// Whither, and with what.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -92,7 +95,7 @@ pub fn fetch(Route { git, remote, branch, .. }: &Route) -> Fetched {
         remote,
         &refspec,
     ];
-    match git.run(&args) {
+    match git.run_with(&DURABLE_REFERENCE, &args) {
         Err(error) => Fetched::Failed(error),
         Ok(output) if output.status.success() => {
             supervision::crash_point!("remote.fetched");

@@ -44,7 +44,7 @@ pub fn open_check(config: &PublisherConfig) -> Result<(), OpenError> {
     // A rebase that stands still is given up at the start, once the instance lock is held.
     match half_done::rebase(&repo) {
         Ok(Some(_)) => Ok(()),
-        _ => branch_of(&repo, &config.cloud).map(drop),
+        _ => remote_is_there(&repo, &branch_of(&repo, &config.cloud)?, &config.cloud),
     }
 }
 
@@ -55,6 +55,29 @@ pub fn open_check(config: &PublisherConfig) -> Result<(), OpenError> {
 pub fn format_check(cloud: &Path) -> Result<String, OpenError> {
     let repo = open_repository(cloud)?;
     Ok(format!("objects are named by {}, references kept as files", repo.object_hash()))
+}
+
+/// Refuses a configuration that knows no remote any more, although the branch was seen at one: git takes the reference
+/// away with the remote, so that one without the other is what is left of a configuration that was lost.
+fn remote_is_there(repo: &gix::Repository, branch: &str, cloud: &Path) -> Result<(), OpenError> {
+    if !repo.remote_names().is_empty() {
+        return Ok(());
+    }
+    let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+    let Some(seen) = refs::names(repo, "refs/remotes/").into_iter().find(|name| name.ends_with(&format!("/{short}")))
+    else {
+        return Ok(());
+    };
+    let remote = seen.trim_start_matches("refs/remotes/").trim_end_matches(short).trim_end_matches('/').to_owned();
+    let cloud = cloud.display();
+    Err(OpenError::Damaged {
+        file: repo.common_dir().join("config"),
+        what: "without a remote".to_owned(),
+        remedy: format!(
+            "but {seen} tells that there was one: git -C {cloud} remote add {remote} URL; if commits are to stay local from \
+             now on: git -C {cloud} update-ref -d {seen}"
+        ),
+    })
 }
 
 /// Whether git's folders can be written: for what is executed must be published, too.

@@ -43,6 +43,14 @@ pub fn read(repo: &gix::Repository, name: &str) -> Result<Option<ObjectId>, Work
     }
 }
 
+/// The full names of the references that begin so; none where they cannot be listed.
+#[must_use]
+pub fn names(repo: &gix::Repository, prefix: &str) -> Vec<String> {
+    let Ok(platform) = repo.references() else { return Vec::new() };
+    let Ok(found) = platform.prefixed(prefix) else { return Vec::new() };
+    found.flatten().map(|reference| reference.name().as_bstr().to_string()).collect()
+}
+
 /// Moves a reference if it still names `old`, and makes that durable.
 ///
 /// # Errors
@@ -57,6 +65,11 @@ pub fn swap(
 ) -> Result<(), WorkError> {
     let expected = old.map_or(PreviousValue::MustNotExist, |id| PreviousValue::MustExistAndMatch(Target::Object(id)));
     edit(repo, name, expected, new, signature, why)?;
+    sync(repo, name)
+}
+
+/// Makes what a reference says durable. The library does not, nor does git by itself.
+fn sync(repo: &gix::Repository, name: &str) -> Result<(), WorkError> {
     let file = repo.common_dir().join(name);
     // A reference that is kept elsewhere was made durable there.
     let (Ok(opened), Some(folder)) = (File::open(&file), file.parent()) else { return Ok(()) };
@@ -64,7 +77,17 @@ pub fn swap(
     crate::objects::sync_folder(folder)
 }
 
-/// Sets one of the bridge's private references, whatever it was.
+/// Sets one of the bridge's private references, whatever it was, and makes that durable.
+///
+/// # Errors
+/// When it is locked, or the disk refuses.
+pub fn keep(repo: &gix::Repository, name: &str, new: ObjectId, signature: &str) -> Result<(), WorkError> {
+    set(repo, name, new, signature)?;
+    sync(repo, name)
+}
+
+/// Sets one of the bridge's private references, whatever it was. A power cut may take it: only for what is found out again
+/// where it is missing ([`INDEXED`]).
 ///
 /// # Errors
 /// When it is locked, or the disk refuses.

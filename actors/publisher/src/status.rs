@@ -37,7 +37,6 @@ pub struct PublisherStatus {
     unpushed: AtomicU64,
     degraded: AtomicBool,
     reason: Mutex<Option<String>>,
-    failure: Mutex<Option<String>>,
     pushes_ok: AtomicU64,
     pushes_overtaken: AtomicU64,
     pushes_failed: AtomicU64,
@@ -49,6 +48,7 @@ pub struct PublisherStatus {
     packs: AtomicU64,
     index_held: AtomicBool,
     ready: AtomicBool,
+    reached: AtomicBool,
 }
 
 impl PublisherStatus {
@@ -68,12 +68,6 @@ impl PublisherStatus {
     #[must_use]
     pub fn degraded_reason(&self) -> Option<String> {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Why the last attempt to reach the remote failed, in one line; nothing from the next one on that comes off.
-    #[must_use]
-    pub fn last_failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Pushes that ended so. One that failed may have failed before it began, because the remote could not be reached while
@@ -140,6 +134,16 @@ impl PublisherStatus {
         self.ready.load(Ordering::Relaxed)
     }
 
+    /// Whether the remote has taken what there was to be pushed, once since the start; true as well where there is none.
+    #[must_use]
+    pub fn has_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_reached(&self) {
+        self.reached.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn set_unpushed(&self, count: u64) {
         self.unpushed.store(count, Ordering::Relaxed);
     }
@@ -170,10 +174,6 @@ impl PublisherStatus {
 
     pub(crate) fn pushed(&self, push: Push) {
         self.counter(push).fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_last_failure(&self, reason: Option<String>) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     pub(crate) fn set_degraded(&self, reason: Option<String>) {

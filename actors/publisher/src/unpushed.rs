@@ -82,7 +82,7 @@ impl Core {
         self.base = Some(part.tip);
         self.absent = false;
         let counted = self.ahead.pushed(part);
-        refs::set(self.store.repo(), refs::BASE, part.tip, &self.signature(now))?;
+        refs::keep(self.store.repo(), refs::BASE, part.tip, &self.signature(now))?;
         // Where somebody moved the branch meanwhile.
         if counted { Ok(()) } else { self.count_unpushed().inspect_err(|_| self.loaded = false) }
     }

@@ -30,6 +30,13 @@ const HALF_DONE: [(&str, &str); 5] = [
 pub fn look(report: &mut Report, layout: &Layout, publish: &Publish) {
     folders(report, layout);
     version(report, layout);
+    match publisher::is_damaged(&publisher::PublisherConfig::new(layout.cloud())) {
+        Ok(false) => {}
+        Ok(true) => {
+            report.warn("git", "a file in .git is damaged", "the bridge's next start mends it, and says what it was")
+        }
+        Err(error) => return report.says("git", error),
+    }
     if let Err(error) = layout.require_work_tree() {
         return report.says("git", error);
     }

@@ -1,11 +1,11 @@
 //! A throw-away CLOUD: a folder with a clone, its bare remote, and an isolated home for git.
 
-use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -30,7 +30,7 @@ pub struct Cloud {
     root: PathBuf,
     /// The secret of this world.
     pub secret: String,
-    serial: Cell<u32>,
+    serial: AtomicU32,
     /// What git makes here, if not its own default.
     objects: Option<OsString>,
 }
@@ -99,7 +99,16 @@ impl Cloud {
         fs::write(home.join("gitconfig"), CONFIG_OF_GIT).unwrap();
         let root = world.path().join("cloud");
         let secret = format!("blackbox+{:032x}/=", rand::random::<u128>());
-        Self { world, root, secret, serial: Cell::new(0), objects: std::env::var_os(OBJECT_FORMAT) }
+        Self { world, root, secret, serial: AtomicU32::new(0), objects: std::env::var_os(OBJECT_FORMAT) }
+    }
+
+    /// The same world once more, file by file. Its remote is its own only where CLOUD names it by `../remote.git`.
+    pub fn copied(&self) -> Self {
+        let world = TempDir::with_prefix("ghost-bridge-test-").unwrap();
+        let from = format!("{}/.", self.world().display());
+        git::output(Command::new("cp").arg("-a").arg(from).arg(world.path()));
+        let root = world.path().join("cloud");
+        Self { world, root, secret: self.secret.clone(), serial: AtomicU32::new(0), objects: self.objects.clone() }
     }
 
     fn init(&self) {
@@ -126,8 +135,7 @@ impl Cloud {
 
     /// A name in the world that was not used before.
     pub fn fresh(&self, stem: &str) -> PathBuf {
-        let number = self.serial.get();
-        self.serial.set(number + 1);
+        let number = self.serial.fetch_add(1, Ordering::Relaxed);
         self.world().join(format!("{stem}-{number}"))
     }
 

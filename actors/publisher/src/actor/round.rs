@@ -117,7 +117,10 @@ impl Publisher {
                 self.remote.fetched();
                 match self.view.aim {
                     Some(aim) if self.remote.take_push(now) => self.push(aim, ctx),
-                    Some(_) => self.remote.waits(now),
+                    Some(_) => {
+                        self.remote.waits(now);
+                        self.status.set_reached();
+                    }
                     None => {
                         // Whoever it was that pushed them, the remote has them all.
                         self.times.pushing(0);
@@ -204,7 +207,7 @@ impl Publisher {
     }
 
     fn reached(&mut self, now: Instant, pushed: bool) {
-        self.status.set_last_failure(None);
+        self.status.set_reached();
         let over = if pushed { self.remote.pushed(now) } else { self.remote.succeeded(now) };
         if let Some(trouble) = over {
             tracing::info!(was = trouble.reason(), "publishing again");
@@ -214,7 +217,6 @@ impl Publisher {
     fn unreachable(&mut self, error: &dyn std::error::Error, now: Instant) {
         let reason = error.to_string();
         let reason = reason.as_str();
-        self.status.set_last_failure(Some(reason.to_owned()));
         // A look at the remote while there is nothing to push is no push.
         if self.view.unpushed > 0 {
             self.status.pushed(Push::Failed);
