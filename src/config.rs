@@ -58,6 +58,18 @@ pub struct Target {
     pub limits: Limits,
 }
 
+/// What of upstream's changes is brought into the work tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checkout {
+    /// All that nobody changed here.
+    #[default]
+    All,
+    /// The same, save what a command to MAIN may not touch either.
+    Allowed,
+    /// Documents in `commands/`, and nothing else.
+    Commands,
+}
+
 /// How documents are taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ingest {
@@ -73,6 +85,8 @@ pub struct Ingest {
     pub max_command_bytes: u64,
     /// Documents without a valid signature that get a letter each within an hour.
     pub unauthenticated_per_hour: u64,
+    /// What of upstream's changes is brought into the work tree.
+    pub checkout: Checkout,
 }
 
 impl Default for Ingest {
@@ -84,6 +98,7 @@ impl Default for Ingest {
             max_lifetime_secs: 86_400,
             max_command_bytes: 512 * 1024,
             unauthenticated_per_hour: 1_000,
+            checkout: Checkout::All,
         }
     }
 }

@@ -158,7 +158,9 @@ impl Exporter {
         let help = "Commands in the retries index: they failed for a passing cause and are not settled yet";
         page.gauge("retries_pending", help, None, alone(publishing.retries_pending()))?;
         let help = "Packs of the repository that are not put together yet; degraded from 1,000 on";
-        page.gauge("repository_packs", help, None, alone(publishing.packs()))
+        page.gauge("repository_packs", help, None, alone(publishing.packs()))?;
+        let help = "Files that upstream changed and that were changed here, too: they stay apart until both agree";
+        page.gauge("files_apart", help, None, alone(publishing.files_apart()))
     }
 }
 

@@ -20,6 +20,7 @@ use executor::actor::{ExecutorActor, Surroundings};
 use executor::config::TargetConfig;
 use executor::core::Executor;
 use executor::journal::Journal;
+use executor::policy::Policy;
 use executor::recovery::{Recovered, Recovery};
 use executor::sandbox::Launcher;
 use executor::status::ExecutorStatus;
@@ -33,7 +34,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use verifier::{Judge, TimeRules, Verifier};
 use watcher::{Asked, Pause, Watcher, WatcherConfig};
 
-use crate::config::Config;
+use crate::config::{Checkout, Config, MAIN_TARGET};
 use crate::exit::Failure;
 use crate::git;
 use crate::http;
@@ -160,6 +161,7 @@ impl Setup {
         let publish = &self.config.publish;
         PublisherConfig {
             remote: publish.remote.clone(),
+            checkout: self.checkout(),
             fetch_every: Duration::from_secs(publish.fetch_secs),
             attempts: publish.attempts,
             max_pushes_per_minute: publish.max_pushes_per_minute,
@@ -167,6 +169,21 @@ impl Setup {
             author_name: publish.author_name.clone(),
             author_email: publish.author_email.clone(),
             ..PublisherConfig::new(&self.cloud)
+        }
+    }
+
+    /// What of upstream's changes is brought into the work tree.
+    fn checkout(&self) -> publisher::Checkout {
+        match self.config.ingest.checkout {
+            Checkout::All => publisher::Checkout::All,
+            Checkout::Commands => publisher::Checkout::Commands,
+            Checkout::Allowed => {
+                let main = targets(&self.config, &self.cloud).remove(MAIN_TARGET);
+                // The globs were read before; what cannot be judged is not permitted.
+                let policy = main.and_then(|main| Policy::new(MAIN_TARGET, &main).ok());
+                let permits = move |path: &str| policy.as_ref().is_some_and(|policy| policy.permits(path));
+                publisher::Checkout::Allowed(publisher::Permits(Arc::new(permits)))
+            }
         }
     }
 

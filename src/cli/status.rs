@@ -120,7 +120,7 @@ fn disk(layout: &Layout, remote: &str, holder: Option<String>) -> Value {
         "running": holder.is_some(),
         "lock": holder,
         "commands": { "waiting": waits.count(), "retries_noted": publisher::attempts(layout.cloud()).len() },
-        "publishing": { "unpushed_commits": unpushed },
+        "publishing": { "unpushed_commits": unpushed, "files_apart": publisher::apart(layout.cloud()).len() },
     })
 }
 

@@ -63,6 +63,7 @@ const KEYS: &[(&str, Expected)] = &[
     ("ingest.max_lifetime_secs", Expected::Whole(1, 31_536_000)),
     ("ingest.max_command_bytes", Expected::Whole(1_024, 524_288)),
     ("ingest.unauthenticated_per_hour", Expected::Whole(0, 1_000_000)),
+    ("ingest.checkout", Expected::Text("\"all\", \"allowed\" or \"commands\"")),
     ("publish", Expected::Table),
     ("publish.remote", Expected::Text("the name of a git remote, such as \"origin\"")),
     ("publish.fetch_secs", Expected::Whole(1, 3_600)),

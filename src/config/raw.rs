@@ -11,7 +11,7 @@ use super::error::{ConfigError, KeyFault};
 use super::keys::{self, Expected};
 use super::source::Source;
 use super::{
-    CheckConfig, Checks, Config, Http, Ingest, Limits, MAIN_TARGET, Publish, Requirement, Supervision, Target,
+    CheckConfig, Checkout, Checks, Config, Http, Ingest, Limits, MAIN_TARGET, Publish, Requirement, Supervision, Target,
 };
 
 /// The longest name of a target or a check, in bytes.
@@ -76,6 +76,7 @@ struct RawIngest {
     max_lifetime_secs: Option<u64>,
     max_command_bytes: Option<u64>,
     unauthenticated_per_hour: Option<u64>,
+    checkout: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -298,6 +299,15 @@ impl RawIngest {
                 self.unauthenticated_per_hour,
                 default.unauthenticated_per_hour,
             )?,
+            checkout: match self.checkout.as_deref() {
+                None | Some("all") => Checkout::All,
+                Some("allowed") => Checkout::Allowed,
+                Some("commands") => Checkout::Commands,
+                Some(other) => {
+                    let key = ["ingest", "checkout"];
+                    return Err(checker.wrong(&key, &format!("{other:?}"), checker.words(&key)));
+                }
+            },
         })
     }
 }

@@ -65,6 +65,7 @@ fn every_key_is_read() {
         max_lifetime_secs = 8
         max_command_bytes = 2048
         unauthenticated_per_hour = 10
+        checkout = "commands"
         [publish]
         remote = "up/stream"
         fetch_secs = 9
@@ -101,6 +102,7 @@ fn every_key_is_read() {
         max_lifetime_secs: 8,
         max_command_bytes: 2048,
         unauthenticated_per_hour: 10,
+        checkout: Checkout::Commands,
     };
     assert_eq!(config.ingest, ingest);
     assert_eq!((config.publish.remote.as_str(), config.publish.max_pushes_per_minute), ("up/stream", Some(0)));
@@ -131,6 +133,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("[publish]\nauthor_name = \"a<b\"", "publish.author_name", "without < >"),
     ("[publish]\nauthor_email = \"a b\"", "publish.author_email", "without < > or blanks"),
     ("[publish]\nmax_pushes_per_minute = 99999", "publish.max_pushes_per_minute: found 99999", "from 0 to 6000"),
+    ("[ingest]\ncheckout = \"none\"", "ingest.checkout: found \"none\"", "\"allowed\" or \"commands\""),
     ("[ingest]\nmax_command_bytes = 524289", "ingest.max_command_bytes", "to 524288"),
     ("[http]\nlisten = \"9464\"", "http.listen", "127.0.0.1:9464"),
     ("[http]\nlisten = \"0.0.0.0:9464\"", "http.listen", "http.allow_remote"),

@@ -73,6 +73,8 @@ struct Publishing {
     unpushed_commits: u64,
     /// Packs of the repository that are not put together yet.
     repository_packs: u64,
+    /// Files that upstream changed and that were changed here, too.
+    files_apart: u64,
     /// Whether something hinders publishing for longer than a passing moment.
     degraded: bool,
     /// What it is, else null.
@@ -139,6 +141,7 @@ impl Status {
                 uncommitted: publishing.queued(),
                 unpushed_commits: publishing.unpushed_commits(),
                 repository_packs: publishing.packs(),
+                files_apart: publishing.files_apart(),
                 degraded: publishing.is_degraded(),
                 degraded_reason: publishing.degraded_reason(),
             },

@@ -31,3 +31,4 @@ mod run_check;
 mod secrecy;
 mod soak;
 mod startup;
+mod upstream;

@@ -11,7 +11,7 @@ use crate::harness::http::request;
 use crate::harness::{Bridge, Cloud, Doc, git};
 
 /// The metrics of the contract, as their families are printed.
-const FAMILIES: [(&str, &str); 16] = [
+const FAMILIES: [(&str, &str); 17] = [
     ("ghost_bridge_build", "info"),
     ("ghost_bridge_mailbox_depth", "gauge"),
     ("ghost_bridge_mailbox_capacity", "gauge"),
@@ -27,6 +27,7 @@ const FAMILIES: [(&str, &str); 16] = [
     ("ghost_bridge_publish_degraded", "gauge"),
     ("ghost_bridge_retries_pending", "gauge"),
     ("ghost_bridge_repository_packs", "gauge"),
+    ("ghost_bridge_files_apart", "gauge"),
     ("ghost_bridge_ignored_files", "counter"),
 ];
 const ACTORS: [&str; 5] = ["watcher", "verifier", "executor", "archiver", "publisher"];
@@ -84,7 +85,14 @@ fn figures_move_with_what_is_done() {
     becomes("ghost_bridge_message_duration_seconds_count{actor=\"executor\",message=\"verified\"}", 1.0);
     becomes("ghost_bridge_message_duration_seconds_count{actor=\"archiver\",message=\"outcome\"}", 2.0);
     becomes("ghost_bridge_mailbox_wait_seconds_count{actor=\"publisher\"}", 2.0);
-    for gauge in ["commands_pending", "commands_in_flight", "unpushed_commits", "publish_degraded", "retries_pending"] {
+    for gauge in [
+        "commands_pending",
+        "commands_in_flight",
+        "unpushed_commits",
+        "publish_degraded",
+        "retries_pending",
+        "files_apart",
+    ] {
         becomes(&format!("ghost_bridge_{gauge}"), 0.0);
     }
     for actor in ACTORS {

@@ -11,7 +11,7 @@ use crate::harness::cloud::describe;
 use crate::harness::have;
 
 /// The metrics that the bridge promises (without `ghost_bridge_`), as they are queried.
-pub const PROMISED: [&str; 17] = [
+pub const PROMISED: [&str; 18] = [
     "actor_restarts_total",
     "build_info",
     "command_seconds_bucket",
@@ -19,6 +19,7 @@ pub const PROMISED: [&str; 17] = [
     "commands_pending",
     "commands_total",
     "disk_free_bytes",
+    "files_apart",
     "ignored_files_total",
     "mailbox_capacity",
     "mailbox_depth",

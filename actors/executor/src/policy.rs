@@ -326,6 +326,12 @@ impl Policy {
         Ok(Step::Patch(parsed))
     }
 
+    /// Whether a command could touch a path.
+    #[must_use]
+    pub fn permits(&self, path: &str) -> bool {
+        self.path("", path).is_ok()
+    }
+
     fn path(&self, place: &str, text: &str) -> Result<RelativePath, Verdict> {
         let path = RelativePath::parse(text).map_err(|fault| refuse(fault.reason(), format!("{place}: {fault}")))?;
         let folded = fold(text);

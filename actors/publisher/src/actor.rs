@@ -329,6 +329,7 @@ impl Publisher {
         self.status.set_unpushed(self.view.unpushed);
         self.status.set_queued(self.queue.len() as u64);
         self.status.set_retries(self.view.retries);
+        self.status.set_files_apart(self.view.files_apart);
         self.status.set_index_held(self.view.index_held);
         self.status.set_packs(self.view.clutter.packs as u64);
         let reason = self.trouble.clone().or_else(|| self.remote.trouble().map(Trouble::reason).map(str::to_owned));

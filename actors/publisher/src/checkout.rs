@@ -1,7 +1,8 @@
 //! The work tree after a rebase: only the paths that upstream changed, and of those only the ones nobody changed here.
 //!
 //! Files come whole, by rename, in the folder they belong to, never through a symbolic link. The audit log and `meta/`
-//! are written by the bridge alone and never checked out. No filters, no line-ending conversion: bytes as they are.
+//! are written by the bridge alone and never checked out. What cannot stand here is left out, told once, and holds up
+//! nothing: the index has it, so that `git status` says that it is missing. No filters, no line-ending conversion: bytes as they are.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,23 +13,42 @@ use gix::ObjectId;
 use gix::objs::Kind;
 use rustix::io::Errno;
 
+use crate::config::{Checkout, Permits};
 use crate::core::Core;
 use crate::error::WorkError;
 use crate::files::Found;
+use crate::incoming::fits_work_tree;
 use crate::merge::{Change, diff};
 use crate::objects::MAX_BLOB_BYTES;
 use crate::safe_path::is_ours;
-use crate::tree::{EXECUTABLE, FILE, LINK, Leaf};
+use crate::tree::{EXECUTABLE, FILE, LINK, Leaf, SUBMODULE, canonical};
 
-/// What is to be done with one path.
+/// What a file system takes as a link's text is shorter.
+const LINK_MAX_BYTES: u64 = 4_095;
+
+/// The most paths that are told one by one.
+const TOLD_MAX: usize = 20;
+
+/// What became of one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// It is as it should be.
     Done,
-    /// It is as it was before, so it may be changed.
+    /// It was as it was before, and was changed.
     Apply,
-    /// Somebody here changed it, or something else stands there.
-    Leave,
+    /// Somebody here changed it, too.
+    Apart,
+    /// It cannot stand here; and why.
+    Out(&'static str),
+}
+
+/// What was not brought into the work tree.
+#[derive(Debug, Default)]
+struct Left {
+    /// Changed here, too, by a command or a person: they stand apart from upstream.
+    apart: Vec<Vec<u8>>,
+    /// What cannot stand here, or something is in its way; and why.
+    out: Vec<(PathBuf, String)>,
 }
 
 impl Core {
@@ -39,10 +59,10 @@ impl Core {
         let merged = self.head.map(|id| self.tree_of(id)).transpose()?;
         let ours: BTreeSet<Vec<u8>> = diff(&self.store, Some(new), merged)?.into_iter().map(|c| c.path).collect();
         let mut folders = BTreeSet::new();
-        let mut left = 0u64;
+        let mut left = Left::default();
         for change in diff(&self.store, old, Some(new))? {
             // Where our own version won there is nothing to bring.
-            if ours.contains(&change.path) || !may_check_out(&change.path) {
+            if ours.contains(&change.path) || !self.is_wanted(&change) {
                 continue;
             }
             let path = PathBuf::from(OsStr::from_bytes(&change.path));
@@ -52,14 +72,9 @@ impl Core {
                     folders.extend(path.parent().map(Path::to_owned));
                 }
                 Ok(Verdict::Done) => {}
-                Ok(Verdict::Leave) => {
-                    left += 1;
-                    tracing::info!(path = %path.display(), "changed upstream and here: left as it is here");
-                }
-                Err(error) if in_the_way(&error) => {
-                    left += 1;
-                    tracing::warn!(%error, "changed upstream, but something is in the way here: left as it is");
-                }
+                Ok(Verdict::Apart) => left.apart.push(change.path),
+                Ok(Verdict::Out(why)) => left.out.push((path, why.to_owned())),
+                Err(WorkError::Io { source, .. }) if !is_passing(&source) => left.out.push((path, source.to_string())),
                 Err(error) => return Err(error),
             }
         }
@@ -69,58 +84,101 @@ impl Core {
                 tracing::debug!(folder = %folder.display(), %error, "not synced");
             }
         }
-        tracing::debug!(left, folders = folders.len(), "work tree brought in line");
+        tell(&left);
+        left.apart.iter().for_each(|path| self.apart.add(path));
         Ok(())
+    }
+
+    /// Whether a change of upstream's is for the work tree at all.
+    fn is_wanted(&self, change: &Change) -> bool {
+        let (path, mode) = (&change.path, change.new.or(change.old).map_or(FILE, |leaf| leaf.mode));
+        let exchanged = [b"context/".as_slice(), b"summaries/"].iter().any(|folder| path.starts_with(folder));
+        let wanted = match &self.config.checkout {
+            Checkout::All => true,
+            Checkout::Commands => is_command(path) || exchanged,
+            Checkout::Allowed(Permits(permits)) => {
+                is_command(path) || is_ours(path) || std::str::from_utf8(path).is_ok_and(|path| permits(path))
+            }
+        };
+        wanted && fits_work_tree(path, mode)
     }
 
     fn check_out_one(&self, path: &Path, change: &Change) -> Result<Verdict, WorkError> {
         let io = |e| WorkError::io(self.root.path().join(path), e);
         let found = self.root.find(path).map_err(io)?;
-        let verdict = if self.stands(path, &found, change.new)? {
-            Verdict::Done
-        } else if self.stands(path, &found, change.old)? || is_new_command(change, &found) {
-            Verdict::Apply
-        } else {
-            Verdict::Leave
+        if self.stands(path, &found, change.new)? {
+            return Ok(Verdict::Done);
+        }
+        if !self.stands(path, &found, change.old)? && !is_new_command(change, &found) {
+            return Ok(if found == Found::Other {
+                Verdict::Out("something else stands there")
+            } else {
+                Verdict::Apart
+            });
+        }
+        let Some(leaf) = change.new else {
+            self.root.remove(path).map_err(io)?;
+            return Ok(Verdict::Apply);
         };
-        if verdict != Verdict::Apply {
-            return Ok(verdict);
+        let mode = canonical(leaf.mode);
+        if mode == SUBMODULE {
+            return Ok(Verdict::Out("it is a submodule"));
         }
-        match change.new {
-            None => self.root.remove(path).map_err(io)?,
-            Some(Leaf { mode: FILE | EXECUTABLE, id }) if self.store.size(id)? > MAX_BLOB_BYTES => {
-                return Ok(Verdict::Leave);
-            }
-            Some(Leaf { mode: mode @ (FILE | EXECUTABLE), id }) => {
-                let bytes = self.store.read(id, Kind::Blob)?;
-                self.root.write(path, &bytes, mode == EXECUTABLE).map_err(io)?;
-            }
-            Some(Leaf { mode: LINK, id }) if !is_ours(&change.path) && !is_command(&change.path) => {
-                self.root.link(path, &self.store.read(id, Kind::Blob)?).map_err(io)?;
-            }
-            // Links in our folders, submodules.
-            Some(_) => return Ok(Verdict::Leave),
+        // A tree may call anything a file.
+        if self.store.kind(leaf.id)? != Kind::Blob {
+            return Ok(Verdict::Out("it is no file, although it is called one"));
         }
+        let size = self.store.size(leaf.id)?;
+        if mode == LINK {
+            if is_ours(&change.path) || is_command(&change.path) {
+                return Ok(Verdict::Out("it is a link in one of the bridge's folders"));
+            }
+            if size > LINK_MAX_BYTES {
+                return Ok(Verdict::Out("it is a link that is longer than any path"));
+            }
+            self.root.link(path, &self.store.read(leaf.id, Kind::Blob)?).map_err(io)?;
+            return Ok(Verdict::Apply);
+        }
+        if size > MAX_BLOB_BYTES {
+            return Ok(Verdict::Out("it is too large"));
+        }
+        let bytes = self.store.read(leaf.id, Kind::Blob)?;
+        self.root.write(path, &bytes, mode == EXECUTABLE).map_err(io)?;
         Ok(Verdict::Apply)
     }
 
     /// Whether exactly that stands there.
-    fn stands(&self, path: &Path, found: &Found, leaf: Option<Leaf>) -> Result<bool, WorkError> {
+    pub(crate) fn stands(&self, path: &Path, found: &Found, leaf: Option<Leaf>) -> Result<bool, WorkError> {
         let Some(leaf) = leaf else { return Ok(*found == Found::Nothing) };
         let bytes = match found {
             Found::File { size, executable } => {
                 let mode = if *executable { EXECUTABLE } else { FILE };
-                if mode != leaf.mode || *size > MAX_BLOB_BYTES || self.store.size(leaf.id)? != *size {
+                if mode != canonical(leaf.mode) || *size > MAX_BLOB_BYTES || self.store.size(leaf.id)? != *size {
                     return Ok(false);
                 }
                 let read = self.root.read(path, MAX_BLOB_BYTES);
                 read.map_err(|e| WorkError::io(self.root.path().join(path), e))?
             }
-            Found::Link(target) if leaf.mode == LINK => Some(target.clone()),
+            Found::Link(target) if canonical(leaf.mode) == LINK => Some(target.clone()),
             _ => None,
         };
         let Some(bytes) = bytes else { return Ok(false) };
         Ok(self.store.id_of(&bytes)? == leaf.id)
+    }
+}
+
+/// Told once, and not a line for each of a hundred thousand.
+fn tell(left: &Left) {
+    for path in left.apart.iter().take(TOLD_MAX) {
+        let path = String::from_utf8_lossy(path);
+        tracing::warn!(%path, "changed upstream and here: left as it is here, apart from the branch, until both agree");
+    }
+    for (path, why) in left.out.iter().take(TOLD_MAX) {
+        tracing::warn!(path = %path.display(), why, "in the branch, and left out of the work tree");
+    }
+    let more = left.apart.len().saturating_sub(TOLD_MAX) + left.out.len().saturating_sub(TOLD_MAX);
+    if more > 0 {
+        tracing::warn!(more, "more were left as they are here, or left out of the work tree: git status names them");
     }
 }
 
@@ -133,25 +191,26 @@ fn is_command(path: &[u8]) -> bool {
     path.starts_with(b"commands/")
 }
 
-/// Whether a path of upstream's may be brought into the work tree at all.
-fn may_check_out(path: &[u8]) -> bool {
-    let odd = |part: &[u8]| {
-        part.is_empty() || part == b"." || part == b".." || part.eq_ignore_ascii_case(b".git") || part.contains(&0)
-    };
-    let own = [b"logs/".as_slice(), b"meta/"].iter().any(|top| path.starts_with(top)) || path == b".bridge.lock";
-    !own && !path.split(|byte| *byte == b'/').any(odd)
-}
-
-/// Errors that come from what stands in the work tree, not from the disk.
-fn in_the_way(error: &WorkError) -> bool {
-    use std::io::ErrorKind::{AlreadyExists, DirectoryNotEmpty, IsADirectory, NotADirectory, PermissionDenied};
-    let WorkError::Io { source, .. } = error else { return false };
-    // A link, or a name that is too long here.
-    let errno = |no: Errno| source.raw_os_error() == Some(no.raw_os_error());
-    let kind = source.kind();
-    errno(Errno::LOOP)
-        || errno(Errno::NAMETOOLONG)
-        || matches!(kind, AlreadyExists | DirectoryNotEmpty | IsADirectory | NotADirectory | PermissionDenied)
+/// Whether an error passes: then all waits and is done again. Any other comes from what upstream sent or from what stands
+/// in the work tree, and holds up nothing but its own path.
+pub(crate) fn is_passing(error: &std::io::Error) -> bool {
+    const PASSING: [Errno; 14] = [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::IO,
+        Errno::ROFS,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::INTR,
+        Errno::AGAIN,
+        Errno::BUSY,
+        Errno::STALE,
+        Errno::TIMEDOUT,
+        Errno::NODEV,
+        Errno::NXIO,
+    ];
+    PASSING.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 #[cfg(test)]
@@ -159,14 +218,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_the_index_of_retries_and_git_itself_are_never_checked_out() {
-        for good in ["a", "src/a", "commands/x.json", "summaries/a", "results/a", ".gitignore", "logsx/a"] {
-            assert!(may_check_out(good.as_bytes()), "{good}");
+    fn a_full_disk_is_waited_for_and_a_link_that_no_disk_takes_is_not() {
+        let passes = |errno: Errno| is_passing(&errno.into());
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::ROFS, Errno::NOMEM, Errno::MFILE] {
+            assert!(passes(errno), "{errno}");
         }
-        for bad in
-            ["logs/bridge.log", "meta/retries.json", ".git/config", "a/.GIT/hooks/x", "../a", "a//b", ".bridge.lock"]
+        for errno in
+            [Errno::NOENT, Errno::NAMETOOLONG, Errno::INVAL, Errno::ILSEQ, Errno::LOOP, Errno::NOTDIR, Errno::PERM]
         {
-            assert!(!may_check_out(bad.as_bytes()), "{bad}");
+            assert!(!passes(errno), "{errno}");
         }
+        assert!(!is_passing(&std::io::ErrorKind::InvalidInput.into()), "a name with a NUL in it");
     }
 }

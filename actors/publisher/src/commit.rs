@@ -30,11 +30,26 @@ impl Signer {
     }
 }
 
-/// A new commit's bytes; `subject` is the whole message.
+/// The trailer by which a bridge's commits name the bridge.
+pub const INSTANCE: &str = "Bridge-Instance";
+
+/// Whether a text is the number of a bridge.
 #[must_use]
-pub fn make(tree: ObjectId, parent: Option<ObjectId>, signature: &str, subject: &str) -> Vec<u8> {
+pub fn is_instance(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A bridge's message: the subject, and which bridge it is.
+#[must_use]
+pub fn message(subject: &str, instance: &str) -> String {
+    format!("{subject}\n\n{INSTANCE}: {instance}")
+}
+
+/// A new commit's bytes.
+#[must_use]
+pub fn make(tree: ObjectId, parent: Option<ObjectId>, signature: &str, message: &str) -> Vec<u8> {
     let parent = parent.map(|id| format!("parent {id}\n")).unwrap_or_default();
-    format!("tree {tree}\n{parent}author {signature}\ncommitter {signature}\n\n{subject}\n").into_bytes()
+    format!("tree {tree}\n{parent}author {signature}\ncommitter {signature}\n\n{message}\n").into_bytes()
 }
 
 /// What is read of a commit.
@@ -82,6 +97,14 @@ pub fn parse(id: ObjectId, bytes: &[u8]) -> Result<Commit, WorkError> {
 }
 
 impl Commit {
+    /// Which bridge made it; `None` where it is a person's.
+    #[must_use]
+    pub fn instance(&self) -> Option<String> {
+        let last = self.message.trim_ascii_end().rsplit(|byte| *byte == b'\n').next()?;
+        let value = last.strip_prefix(INSTANCE.as_bytes())?.strip_prefix(b": ")?;
+        std::str::from_utf8(value).ok().filter(|text| is_instance(text)).map(str::to_owned)
+    }
+
     /// The same commit with another tree on another parent: author, time and message stay, and a signature, which
     /// would no longer hold, goes.
     #[must_use]
@@ -123,6 +146,18 @@ mod tests {
                 id(4)
             )
         );
+    }
+
+    #[test]
+    fn a_bridges_commit_names_the_bridge_and_a_persons_does_not() {
+        let instance = |text: &str| parse(id(9), &make(id(1), None, "a <a> 1 +0000", text)).unwrap().instance();
+        let one = "0123456789abcdef";
+        assert_eq!(instance(&message("bridge: summaries", one)).as_deref(), Some(one));
+        for text in
+            ["bridge: summaries", "x\n\nBridge-Instance: 12", "x\n\nBridge-Instance: 0123456789abcdef\n\nand more"]
+        {
+            assert_eq!(instance(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the publisher is told: plain data, validated by the root.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::index::fold::FOLD_FROM;
@@ -20,13 +21,38 @@ pub const BACKOFF_CAP: Duration = Duration::from_secs(60);
 /// Pushes a minute that GitHub asks one to stay within.
 pub const GITHUB_PUSHES_PER_MINUTE: u32 = 6;
 
+/// Says of a path whether it may be brought into the work tree.
+#[derive(Clone)]
+pub struct Permits(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Permits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Permits")
+    }
+}
+
+/// What of upstream's changes is brought into the work tree. The folders that are exchanged, `summaries/` and `context/`,
+/// always are: what is missing there is taken for deleted.
+#[derive(Clone, Debug, Default)]
+pub enum Checkout {
+    /// All that nobody changed here.
+    #[default]
+    All,
+    /// The same, save what a command may not touch either.
+    Allowed(Permits),
+    /// Documents in `commands/`, and nothing else.
+    Commands,
+}
+
 /// Everything that decides how the publisher works.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PublisherConfig {
     /// The work tree's top.
     pub cloud: PathBuf,
     /// The remote's name; a remote that is not configured in the repository means that commits stay local.
     pub remote: String,
+    /// What of upstream's changes is brought into the work tree.
+    pub checkout: Checkout,
     /// How often the remote is looked at.
     pub fetch_every: Duration,
     /// Consecutive failures after which the publisher is degraded.
@@ -57,6 +83,7 @@ impl PublisherConfig {
         Self {
             cloud: cloud.into(),
             remote: "origin".to_owned(),
+            checkout: Checkout::All,
             fetch_every: Duration::from_secs(5),
             attempts: 6,
             max_pushes_per_minute: None,

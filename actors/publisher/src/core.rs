@@ -13,6 +13,7 @@ use gix::objs::Kind;
 use protocol::digest::Sha256;
 
 use crate::ahead::Ahead;
+use crate::apart::Apart;
 use crate::audit::{self, Link};
 use crate::commit::{self, Signer};
 use crate::config::PublisherConfig;
@@ -56,6 +57,11 @@ pub struct Core {
     pub(crate) store: Store,
     pub(crate) git: Git,
     pub(crate) signer: Signer,
+    /// Which bridge this is, as its commits name it.
+    pub(crate) instance: String,
+    /// Whether upstream was taken in since the start: what another bridge pushed before that is past, what it pushes
+    /// afterwards makes it a rival.
+    pub(crate) acquainted: bool,
     /// Full name of the branch that was checked out at the start.
     pub(crate) branch: String,
     pub(crate) head: Option<ObjectId>,
@@ -76,10 +82,14 @@ pub struct Core {
     pub(crate) base: Option<ObjectId>,
     /// Whether `head` descends from `base`, so that a push only adds.
     pub(crate) descends: bool,
+    /// Commits that the remote lacks beyond those that are counted from `base`: where it was rewritten.
+    pub(crate) excess: u64,
     /// Whether the remote was seen to lack the branch, whatever it had before.
     pub(crate) absent: bool,
     /// What the branch was put on and the work tree does not have yet: from which commit to which.
     pub(crate) owed: Option<(Option<ObjectId>, ObjectId)>,
+    /// Files that upstream changed and that were changed here, too.
+    pub(crate) apart: Apart,
     /// What `summaries/` and `context/` held when they were last looked at.
     pub(crate) seen: BTreeMap<String, Stamp>,
     pub(crate) retries: RetryIndex,
@@ -99,7 +109,7 @@ impl Core {
     /// Commits that the remote does not have.
     #[must_use]
     pub fn unpushed(&self) -> u64 {
-        self.ahead.commits()
+        self.ahead.commits() + self.excess
     }
 
     /// Whether there is log on disk that has no commits yet.
@@ -379,7 +389,8 @@ impl Core {
     ) -> Result<ObjectId, WorkError> {
         let tree = self.tree.write(&mut self.store)?;
         let signature = self.signature(now);
-        self.store.commit(commit::make(tree, parent, &signature, subject))
+        let message = commit::message(subject, &self.instance);
+        self.store.commit(commit::make(tree, parent, &signature, &message))
     }
 
     /// Makes `made` commits that end in `tip` durable and moves the branch to them.

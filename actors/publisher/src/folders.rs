@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use gix::objs::Kind;
 
+use crate::checkout::is_passing;
 use crate::core::Core;
 use crate::error::WorkError;
 use crate::files::Found;
 use crate::files::Stamp;
+use crate::incoming::fits_work_tree;
 use crate::objects::MAX_BLOB_BYTES;
-use crate::tree::{FILE, Leaf};
+use crate::tree::{EXECUTABLE, FILE, Leaf, canonical};
 
 /// The folders.
 const FOLDERS: [&str; 2] = ["context", "summaries"];
@@ -98,16 +101,26 @@ impl Core {
 
     fn remove_missing(&mut self, folder: &str, here: &BTreeSet<String>) -> Result<bool, WorkError> {
         let mut changed = false;
-        for (path, _) in self.tree.files(folder, &self.store)? {
+        for (path, leaf) in self.tree.files(folder, &self.store)? {
             let hidden = path.split('/').any(|part| part.starts_with('.'));
-            if hidden || here.contains(&path) {
-                continue;
-            }
-            let found = self.root.find(Path::new(&path)).map_err(|e| WorkError::io(self.root.path().join(&path), e))?;
-            if found == Found::Nothing {
+            if !hidden && !here.contains(&path) && self.was_taken_away(&path, leaf)? {
                 changed |= self.put(&path, None)?;
             }
         }
         Ok(changed)
+    }
+
+    /// Whether a file is missing that the work tree had: one that cannot stand there was never taken away.
+    fn was_taken_away(&self, path: &str, leaf: Leaf) -> Result<bool, WorkError> {
+        let found = match self.root.find(Path::new(path)) {
+            Ok(found) => found,
+            Err(error) if is_passing(&error) => return Err(WorkError::io(self.root.path().join(path), error)),
+            Err(_) => return Ok(false),
+        };
+        let can_stand = matches!(canonical(leaf.mode), FILE | EXECUTABLE) && fits_work_tree(path.as_bytes(), leaf.mode);
+        let is_file = || -> Result<bool, WorkError> {
+            Ok(self.store.kind(leaf.id)? == Kind::Blob && self.store.size(leaf.id)? <= MAX_BLOB_BYTES)
+        };
+        Ok(found == Found::Nothing && can_stand && is_file()?)
     }
 }

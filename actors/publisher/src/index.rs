@@ -31,6 +31,7 @@ use self::edit::{Move, Stats};
 use crate::core::Core;
 use crate::error::WorkError;
 use crate::files::Found;
+use crate::incoming::fits_index;
 use crate::merge::{Change, Lookup, diff};
 use crate::pack::checksum;
 use crate::refs::{self, INDEXED};
@@ -247,12 +248,17 @@ impl Core {
     }
 
     /// Artifacts that the index has flat, and neither branch nor disk: an index that was put in place just before a crash
-    /// has them, and they were rolled over since.
+    /// has them, and they were rolled over since. Likewise what no index should have: whoever let it in.
     fn add_left(&self, index: &gix::index::File, new: ObjectId, changes: &mut Vec<Change>) -> Result<(), WorkError> {
         let moves: BTreeSet<&[u8]> = self.rolling.moves.iter().map(|step| step.path.as_bytes()).collect();
         let mut there = Lookup::new(&self.store, new);
         for entry in index.entries() {
             let path = entry.path(index);
+            let left = Leaf { mode: entry.mode.bits(), id: entry.id };
+            if entry.mode != gix::index::entry::Mode::DIR && !fits_index(path, left.mode) {
+                changes.push(Change { path: path.to_vec(), old: Some(left), new: None });
+                continue;
+            }
             let flat = std::str::from_utf8(path).is_ok_and(is_flat);
             if !flat || there.leaf(path)?.is_some() {
                 continue;
@@ -261,8 +267,7 @@ impl Core {
             let leaving = moves.contains::<[u8]>(path.as_ref());
             let gone = || self.root.find(Path::new(OsStr::from_bytes(path))).is_ok_and(|found| found == Found::Nothing);
             if (leaving || gone()) && !changes.iter().any(|change| change.path == **path) {
-                let old = Leaf { mode: entry.mode.bits(), id: entry.id };
-                changes.push(Change { path: path.to_vec(), old: Some(old), new: None });
+                changes.push(Change { path: path.to_vec(), old: Some(left), new: None });
             }
         }
         Ok(())

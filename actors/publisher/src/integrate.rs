@@ -60,9 +60,14 @@ impl Core {
             None => Ok(false),
         };
         match taken_in {
-            Ok(anything) if anything || changed => self.count_unpushed()?,
-            Ok(_) => {}
+            Ok(anything) => {
+                (self.acquainted, self.excess) = (true, 0);
+                if anything || changed {
+                    self.count_unpushed()?;
+                }
+            }
             Err(Refusal::Blocked(reason)) => {
+                self.count_excess()?;
                 self.loaded = false;
                 return Ok(Integrated::Blocked(reason));
             }
@@ -111,6 +116,7 @@ impl Core {
             (None, None) => false,
         };
         if !contained {
+            self.admit(base, upstream, lines.as_ref())?;
             let own = match lines {
                 Some(lines) => lines.own(),
                 None => self.own_commits(upstream)?,
@@ -262,7 +268,7 @@ impl Core {
         pushed: Option<ObjectId>,
         now: DateTime<Utc>,
     ) -> Result<ObjectId, WorkError> {
-        let mut kept = tree;
+        let mut kept = keep::without_journal(&mut self.store, tree)?;
         let here = self.head.map(|head| self.tree_of(head)).transpose()?;
         // What was pushed is the last word on what was published.
         for published in here.into_iter().chain(pushed) {
@@ -277,9 +283,10 @@ impl Core {
         if kept == tree {
             return Ok(tip);
         }
-        tracing::error!("what was published was dropped or changed: it is put back in one commit");
+        tracing::error!("what was published was dropped or changed, or what never is was added: one commit mends it");
         let signature = self.signature(now);
-        self.store.commit(commit::make(kept, Some(tip), &signature, keep::SUBJECT))
+        let message = commit::message(keep::SUBJECT, &self.instance);
+        self.store.commit(commit::make(kept, Some(tip), &signature, &message))
     }
 
     /// The commits that the remote does not have, oldest first.

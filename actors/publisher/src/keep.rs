@@ -13,6 +13,7 @@ use gix::objs::Kind;
 use crate::commit;
 use crate::core::{Core, LOG_PATH};
 use crate::error::WorkError;
+use crate::incoming::is_private;
 use crate::integrate::Refusal;
 use crate::merge::{Change, diff, leaf_at};
 use crate::objects::Store;
@@ -184,6 +185,29 @@ fn is_new_part(change: &Change) -> bool {
     change.old.is_none() && name.starts_with(b"bridge-") && name.ends_with(b".log")
 }
 
+/// The root without what somebody put in the place of the executor's recovery state, which is never published: a person's
+/// checkout would write it over the one that is there.
+///
+/// # Errors
+/// When a tree cannot be read or written.
+pub(crate) fn without_journal<S: Trees + Sink>(store: &mut S, root: ObjectId) -> Result<ObjectId, WorkError> {
+    let mut top = store.tree(root)?;
+    let Some(meta) = top.get(&b"meta/"[..]).copied() else { return Ok(root) };
+    let mut folder = store.tree(meta.id)?;
+    let before = folder.len();
+    folder.retain(|name, _| !is_private(&[b"meta/", name.as_slice()].concat()));
+    if folder.len() == before {
+        return Ok(root);
+    }
+    if folder.is_empty() {
+        top.remove(&b"meta/"[..]);
+    } else {
+        let id = put(store, &folder, b"meta/")?;
+        top.insert(b"meta/".to_vec(), Leaf { mode: FOLDER, id });
+    }
+    put(store, &top, b"")
+}
+
 /// The root without the kept folders.
 ///
 /// # Errors
@@ -213,7 +237,8 @@ impl Core {
                 "somebody's commit dropped or changed what was published: it is put back in one commit"
             );
             let signature = self.signature(now);
-            let tip = self.store.commit(commit::make(tree, Some(head), &signature, SUBJECT))?;
+            let message = commit::message(SUBJECT, &self.instance);
+            let tip = self.store.commit(commit::make(tree, Some(head), &signature, &message))?;
             let moved = self.publish(Some(tip), 1, now).and_then(|()| self.load(Some(tip)));
             if moved.is_err() {
                 self.loaded = false;

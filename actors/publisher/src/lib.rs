@@ -14,7 +14,9 @@
 //! out; local merge commits are pushed, but not rebased.
 
 pub mod actor;
+mod admission;
 pub mod ahead;
+mod apart;
 pub mod audit;
 mod checkout;
 pub mod commit;
@@ -27,7 +29,9 @@ mod folders;
 pub mod git;
 mod half_done;
 pub mod housekeeping;
+pub mod incoming;
 mod index;
+mod instance;
 pub mod integrate;
 pub mod keep;
 mod leftovers;
@@ -58,7 +62,8 @@ mod whereabouts;
 pub mod work;
 
 pub use actor::{Publisher, Stop, Stopped};
-pub use config::PublisherConfig;
+pub use apart::apart;
+pub use config::{Checkout, Permits, PublisherConfig};
 pub use error::OpenError;
 pub use mend::{is_damaged, mend};
 pub use open::{format_check, open_check};

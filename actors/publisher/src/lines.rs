@@ -14,7 +14,8 @@ const WALK_MAX: usize = 256;
 /// Two straight lines that begin at one commit: what was done there, and what was done here.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    theirs: Vec<ObjectId>,
+    /// Theirs, oldest first.
+    pub(crate) theirs: Vec<ObjectId>,
     /// Ours, oldest first.
     pub(crate) ours: Vec<ObjectId>,
 }

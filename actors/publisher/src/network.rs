@@ -26,6 +26,8 @@ pub enum Fetched {
     Branch,
     /// The remote answered; it has no such branch.
     NoBranch,
+    /// The remote answered with objects that git refuses.
+    Refused(String),
     /// It did not work.
     Failed(GitError),
 }
@@ -56,6 +58,48 @@ const NO_DELTA_SEARCH: [&str; 2] = ["-c", "pack.window=0"];
 
 /// Where the remote's branch is decides what the work tree lacks: it is durable before anything is taken in.
 const DURABLE_REFERENCE: [&str; 2] = ["-c", "core.fsync=reference"];
+
+/// What is fetched is checked, object by object. What old and careless tools wrote into many a history stays a warning:
+/// it harms nobody, and of what reaches index and work tree every path is looked at besides ([`crate::incoming`]).
+const TOLERATED: [&str; 27] = [
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badName",
+    "badTimezone",
+    "duplicateEntries",
+    "emptyName",
+    "fullPathname",
+    "gitattributesLarge",
+    "gitattributesLineLength",
+    "hasDot",
+    "hasDotdot",
+    "hasDotgit",
+    "largePathname",
+    "missingAuthor",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "multipleAuthors",
+    "nulInCommit",
+    "nullSha1",
+    "symlinkTargetBlob",
+    "symlinkTargetLength",
+    "treeNotSorted",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+];
+
+/// Options for a fetch that is checked.
+fn checked() -> Vec<String> {
+    let mut options: Vec<String> = DURABLE_REFERENCE.map(str::to_owned).into();
+    options.extend(["-c".to_owned(), "fetch.fsckObjects=true".to_owned()]);
+    for tolerated in TOLERATED {
+        options.extend(["-c".to_owned(), format!("fetch.fsck.{tolerated}=warn")]);
+    }
+    options
+}
 
 /// Whither, and with what.
 #[derive(Clone, Debug)]
@@ -95,17 +139,34 @@ pub fn fetch(Route { git, remote, branch, .. }: &Route) -> Fetched {
         remote,
         &refspec,
     ];
-    match git.run_with(&DURABLE_REFERENCE, &args) {
+    let options = checked();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    match git.run_with(&options, &args) {
         Err(error) => Fetched::Failed(error),
         Ok(output) if output.status.success() => {
             supervision::crash_point!("remote.fetched");
             Fetched::Branch
         }
         Ok(output) => {
-            let no_branch = String::from_utf8_lossy(&output.stderr).contains("couldn't find remote ref");
-            if no_branch { Fetched::NoBranch } else { Fetched::Failed(failure(&args, &output)) }
+            let says = String::from_utf8_lossy(&output.stderr);
+            if says.contains("couldn't find remote ref") {
+                return Fetched::NoBranch;
+            }
+            match refused(&says) {
+                Some(object) => Fetched::Refused(object),
+                None => Fetched::Failed(failure(&args, &output)),
+            }
         }
     }
+}
+
+/// The object that git's check refused: `error: object 1f2e…: gitmodulesUrl: disallowed submodule url: …`.
+fn refused(stderr: &str) -> Option<String> {
+    let checked = |line: &str| line.contains("fsck error");
+    let object = |line: &&str| line.starts_with("error: object ");
+    let line = stderr.lines().find(object).or_else(|| stderr.lines().find(|line| checked(line)));
+    let line = line.filter(|_| stderr.lines().any(checked))?;
+    Some(line.trim_start_matches("error: ").chars().filter(|c| !c.is_control()).take(200).collect())
 }
 
 /// Pushes to the branch if it is where it is expected. It is never forced.

@@ -146,6 +146,25 @@ impl Store {
         Ok(std::mem::take(&mut object.data))
     }
 
+    /// A tree's bytes; `None` where the object is none.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub fn tree_bytes(&self, id: ObjectId) -> Result<Option<Vec<u8>>, WorkError> {
+        if id.is_empty_tree() {
+            return Ok(Some(Vec::new()));
+        }
+        if self.kind(id)? == Kind::Tree { self.read(id, Kind::Tree).map(Some) } else { Ok(None) }
+    }
+
+    /// What kind of object that is, without reading it.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn kind(&self, id: ObjectId) -> Result<Kind, WorkError> {
+        self.repo.find_header(id).map(|header| header.kind()).map_err(|e| WorkError::object(id, e))
+    }
+
     /// A blob's size in bytes, without reading it.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use rustix::fs::{Access, access};
 
 use crate::ahead::Ahead;
+use crate::apart::Apart;
 use crate::commit::Signer;
 use crate::config::PublisherConfig;
 use crate::core::Core;
@@ -19,6 +20,7 @@ use crate::files::Root;
 use crate::git::{Git, check_version};
 use crate::half_done;
 use crate::index::Keeper;
+use crate::instance;
 use crate::leftovers;
 use crate::objects::Store;
 use crate::refs;
@@ -167,6 +169,9 @@ impl Core {
         let mut core = Self {
             root: Root::open(&cloud).map_err(|e| WorkError::io(&cloud, e))?,
             signer: Signer::new(&config.author_name, &config.author_email),
+            instance: instance::of(repo.git_dir()),
+            acquainted: false,
+            apart: Apart::open(repo.git_dir()),
             store: Store::new(repo),
             config,
             git,
@@ -182,6 +187,7 @@ impl Core {
             ahead: Ahead::default(),
             base: None,
             descends: true,
+            excess: 0,
             absent: false,
             owed: None,
             seen: BTreeMap::new(),

@@ -46,6 +46,7 @@ pub struct PublisherStatus {
     queued: AtomicU64,
     retries: AtomicU64,
     packs: AtomicU64,
+    apart: AtomicU64,
     index_held: AtomicBool,
     ready: AtomicBool,
     reached: AtomicBool,
@@ -121,6 +122,12 @@ impl PublisherStatus {
         self.packs.load(Ordering::Relaxed)
     }
 
+    /// Files that upstream changed and that were changed here, too: they stay as they are here until both agree again.
+    #[must_use]
+    pub fn files_apart(&self) -> u64 {
+        self.apart.load(Ordering::Relaxed)
+    }
+
     /// Whether something keeps git's index from following the branch: somebody else's lock, or an index that cannot be
     /// read. Commits go on meanwhile.
     #[must_use]
@@ -158,6 +165,10 @@ impl PublisherStatus {
 
     pub(crate) fn set_packs(&self, count: u64) {
         self.packs.store(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_files_apart(&self, count: u64) {
+        self.apart.store(count, Ordering::Relaxed);
     }
 
     pub(crate) fn set_index_held(&self, held: bool) {

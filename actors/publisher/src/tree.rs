@@ -65,15 +65,39 @@ pub trait Sink {
 /// # Errors
 /// When they are malformed.
 pub fn parse(bytes: &[u8], ids: Kind) -> Result<RawTree, TreeError> {
-    let mut tree = RawTree::new();
+    entries(bytes, ids).collect()
+}
+
+/// A tree object's entries as they stand there, one that is there twice included; a folder's name ends with `/`.
+pub fn entries(bytes: &[u8], ids: Kind) -> impl Iterator<Item = Result<(Vec<u8>, Leaf), TreeError>> + '_ {
     let mut rest = bytes;
-    while !rest.is_empty() {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
         let at = bytes.len() - rest.len();
-        let (entry, tail) = parse_entry(rest, ids).ok_or(TreeError { at })?;
-        tree.insert(entry.name, entry.leaf);
-        rest = tail;
+        let found = parse_entry(rest, ids).map(|(entry, tail)| {
+            rest = tail;
+            (entry.name, entry.leaf)
+        });
+        if found.is_none() {
+            rest = &[];
+        }
+        Some(found.ok_or(TreeError { at }))
+    })
+}
+
+/// A mode as git reads it, whatever bits an old or a careless tool wrote: a file that its owner may execute or not, a
+/// link, a folder; all else is a submodule.
+#[must_use]
+pub const fn canonical(mode: u32) -> u32 {
+    match mode & 0o170_000 {
+        0o100_000 if mode & 0o100 != 0 => EXECUTABLE,
+        0o100_000 => FILE,
+        LINK => LINK,
+        FOLDER => FOLDER,
+        _ => SUBMODULE,
     }
-    Ok(tree)
 }
 
 /// One entry as it is read.
@@ -85,6 +109,7 @@ struct Named {
 fn parse_entry(bytes: &[u8], ids: Kind) -> Option<(Named, &[u8])> {
     let space = bytes.iter().position(|byte| *byte == b' ')?;
     let mode = u32::from_str_radix(std::str::from_utf8(bytes.get(..space)?).ok()?, 8).ok()?;
+    let mode = if canonical(mode) == FOLDER { FOLDER } else { mode };
     let after = bytes.get(space + 1..)?;
     let nul = after.iter().position(|byte| *byte == 0)?;
     let mut name = after.get(..nul)?.to_vec();

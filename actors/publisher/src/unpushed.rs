@@ -55,6 +55,17 @@ impl Core {
         Ok(())
     }
 
+    /// Counts what is ahead of a remote whose history is another than it was: more than since the last push.
+    pub(crate) fn count_excess(&mut self) -> Result<(), WorkError> {
+        let upstream = refs::read(self.store.repo(), refs::UPSTREAM)?;
+        let (Some(head), Some(upstream)) = (self.head, upstream.filter(|_| !self.absent)) else { return Ok(()) };
+        let range = format!("{upstream}..{head}");
+        let output = self.git.check(&["rev-list", "--count", &range, "--"])?;
+        let count: u64 = String::from_utf8_lossy(&output).trim().parse().unwrap_or_default();
+        self.excess = count.saturating_sub(self.ahead.commits());
+        Ok(())
+    }
+
     /// Every so many commits on the way from `base` to `head`. It keeps to first parents, and to those that descend from
     /// `base`: so each commit descends from the one before, whatever was merged in.
     fn way_to(&self, base: Option<ObjectId>, head: ObjectId) -> Result<Vec<(ObjectId, u64)>, WorkError> {

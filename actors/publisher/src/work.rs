@@ -92,6 +92,8 @@ pub struct View {
     pub clutter: Clutter,
     /// Commands in the retries index.
     pub retries: u64,
+    /// Files that upstream changed and that were changed here, too.
+    pub files_apart: u64,
     /// Whether the retries index on disk or on the branch is behind.
     pub retries_lag: bool,
 }
@@ -109,6 +111,7 @@ impl View {
             index_held: core.index_is_held(),
             clutter: core.clutter(),
             retries: core.retries_pending() as u64,
+            files_apart: core.files_apart() as u64,
             retries_lag: core.retries_lag(),
         }
     }
@@ -138,6 +141,9 @@ impl Task {
 fn scan(core: &mut Core, now: DateTime<Utc>) -> Result<Option<RemoteKind>, WorkError> {
     core.tidy(now)?;
     core.scan(now)?;
+    if let Err(error) = core.look_apart() {
+        tracing::debug!(%error, "what stands apart is looked at later");
+    }
     core.let_go(MUCH_AT_REST);
     if let Err(error) = core.trim_reflogs() {
         tracing::debug!(%error, "reflogs are trimmed later");

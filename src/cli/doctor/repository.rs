@@ -47,6 +47,7 @@ pub fn look(report: &mut Report, layout: &Layout, publish: &Publish) {
     branch(report, layout);
     report.ok("identity", format!("commits are by {} <{}>", publish.author_name, publish.author_email));
     remote(report, layout, &publish.remote);
+    apart(report, layout);
     guards(report, layout);
 }
 
@@ -168,6 +169,23 @@ fn unpushed(report: &mut Report, layout: &Layout, remote: &str) {
             "a running bridge pushes them; its log says what holds it up",
         ),
     }
+}
+
+/// Files that upstream changed and that were changed here, too.
+fn apart(report: &mut Report, layout: &Layout) {
+    const NAMED: usize = 3;
+    let files = publisher::apart(layout.cloud());
+    let Some(first) = files.first() else { return };
+    let named: Vec<String> = files.iter().take(NAMED).map(|path| format!("{path:?}")).collect();
+    let more = files.len().checked_sub(named.len()).filter(|more| *more > 0).map(|more| format!(" and {more} more"));
+    report.warn(
+        "apart",
+        format!("changed upstream and here, and left as here: {}{}", named.join(", "), more.unwrap_or_default()),
+        format!(
+            "take the branch's: git -C {} checkout HEAD -- {first:?}; or commit and push what is here",
+            layout.cloud().display()
+        ),
+    );
 }
 
 /// A URL without user and password.

@@ -103,6 +103,17 @@ impl Publisher {
             match outcome {
                 Ok(((), Fetched::Branch)) => actor.round = Round::Fetched(true),
                 Ok(((), Fetched::NoBranch)) => actor.round = Round::Fetched(false),
+                Ok(((), Fetched::Refused(object))) => {
+                    let (remote, branch) =
+                        (&actor.config.remote, actor.route.as_ref().map(|route| route.branch.as_str()));
+                    let branch = branch.unwrap_or_default();
+                    actor.blocked(
+                        format!(
+                            "git refuses what {remote}/{branch} has ({object}): have that branch set back or rewritten"
+                        ),
+                        now,
+                    );
+                }
                 Ok(((), Fetched::Failed(error))) => actor.unreachable(&error, now),
                 Err(panicked) => return actor.broken(&panicked, ctx),
             }
@@ -129,11 +140,7 @@ impl Publisher {
                     }
                 }
             }
-            Ok(Integrated::Blocked(reason)) => {
-                if self.remote.blocked(reason.clone(), now) {
-                    tracing::error!(reason, "degraded: commits stay local until a person decides");
-                }
-            }
+            Ok(Integrated::Blocked(reason)) => self.blocked(reason, now),
             Err(error @ WorkError::HeadElsewhere { .. }) => self.failed(&error),
             Err(error) => self.unreachable(&error, now),
         }
@@ -211,6 +218,12 @@ impl Publisher {
         let over = if pushed { self.remote.pushed(now) } else { self.remote.succeeded(now) };
         if let Some(trouble) = over {
             tracing::info!(was = trouble.reason(), "publishing again");
+        }
+    }
+
+    fn blocked(&mut self, reason: String, now: Instant) {
+        if self.remote.blocked(reason.clone(), now) {
+            tracing::error!(reason, "degraded: commits stay local until a person decides");
         }
     }
 

@@ -12,9 +12,10 @@ use gix::index::entry::{Flags, Mode, Stage, Stat};
 
 use super::fold;
 use crate::error::WorkError;
+use crate::incoming::fits_index;
 use crate::merge::Change;
 use crate::safe_path::is_ours;
-use crate::tree::{Leaf, Trees};
+use crate::tree::{Leaf, Trees, canonical};
 
 /// What is known of the files that a change names: which object they hold, and the marks by which git knows that again
 /// without reading them.
@@ -82,14 +83,16 @@ fn one(
     let ours = is_ours(&change.path);
     let stages = state.entry_range(path);
     let staged = state.entry_by_path_and_stage(path, Stage::Unconflicted).map(|entry| (entry.mode.bits(), entry.id));
-    let leaf = |leaf: Option<Leaf>| leaf.map(|leaf| (leaf.mode, leaf.id));
+    let leaf = |leaf: Option<Leaf>| leaf.map(|leaf| (canonical(leaf.mode), leaf.id));
     // Somebody is in the middle of a merge there, or staged something else.
     let theirs = (stages.is_some() && staged.is_none()) || (staged != leaf(change.old) && staged != leaf(change.new));
     if theirs && !ours {
         return false;
     }
     let known = |leaf: Leaf| stats.get(&change.path).filter(|(id, _)| *id == leaf.id).map(|(_, stat)| *stat);
-    match (change.new, staged) {
+    // What git refuses, or what would come into the place of what is the bridge's own, is no entry: a person's git goes by
+    // the index, and writes what it names.
+    match (change.new.filter(|leaf| fits_index(&change.path, leaf.mode)), staged) {
         (None, _) => {
             removed.extend(stages.into_iter().flatten());
             false
@@ -97,7 +100,7 @@ fn one(
         (Some(leaf), Some(found)) => {
             let Some(entry) = state.entry_mut_by_path_and_stage(path, Stage::Unconflicted) else { return false };
             let stat = known(leaf);
-            let same = found == (leaf.mode, leaf.id);
+            let same = found == (canonical(leaf.mode), leaf.id);
             if same && stat.is_none_or(|stat| stat == entry.stat) {
                 return false;
             }
@@ -128,7 +131,7 @@ fn in_the_way(state: &State, path: &BStr) -> Vec<usize> {
 }
 
 fn mode(bits: u32) -> Mode {
-    Mode::from_bits_truncate(bits)
+    Mode::from_bits_truncate(canonical(bits))
 }
 
 /// An index as bytes, without the checksum that ends it.

@@ -8,8 +8,10 @@
     missing_docs
 )]
 
+mod apart;
 mod commits;
 mod faults;
+mod hostile;
 mod housekeeping;
 mod lockstep;
 mod odd;
@@ -19,6 +21,7 @@ mod recovery;
 mod remotes;
 mod retries;
 mod reworked;
+mod rivals;
 mod rolling;
 mod speed;
 mod startup;
@@ -29,7 +32,7 @@ mod world;
 const OBJECT_FORMAT: &str = "GIT_DEFAULT_HASH";
 
 /// What is tried in repositories of the other format too: what reads, makes or compares ids.
-const IN_BOTH_FORMATS: [&str; 5] = ["housekeeping::", "lockstep::", "recovery::", "reworked::", "rolling::"];
+const IN_BOTH_FORMATS: [&str; 6] = ["apart::", "housekeeping::", "lockstep::", "recovery::", "reworked::", "rolling::"];
 
 /// The same tests, started once more where git makes SHA-256 repositories, or SHA-1 if it makes these anyway. A
 /// `GIT_DEFAULT_HASH` of the caller's is taken for all of them.

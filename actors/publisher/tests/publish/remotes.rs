@@ -187,7 +187,7 @@ fn a_rewritten_remote_degrades_loudly_and_is_left_alone() {
             bridge.send(filed).await;
             until("the commit", || bridge.status.committed() == 2).await;
             let stopped = bridge.stop().await;
-            assert_eq!(stopped.unpushed, 1);
+            assert_eq!(stopped.unpushed, 2, "the remote lacks the one that was dropped, too");
             assert_eq!(git(&world.remote, &["rev-parse", "main"]), theirs, "{how}: nothing was pushed");
             let expected = ["first", "bridge: results a (exit=0)", "bridge: results b (exit=0)"];
             assert_eq!(subjects(&world.cloud, "main"), expected, "{how}: nothing was rebased");

@@ -50,10 +50,12 @@ pub fn git(dir: &Path, args: &[&str]) -> String {
 }
 
 /// Runs git with this standard input, and expects it to succeed.
-pub fn git_with_input(dir: &Path, args: &[&str], input: &[u8]) {
-    let mut child = command(dir, args).stdin(Stdio::piped()).spawn().unwrap();
+pub fn git_with_input(dir: &Path, args: &[&str], input: &[u8]) -> String {
+    let mut child = command(dir, args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
-    assert!(child.wait().unwrap().success(), "git {args:?}");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "git {args:?}");
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 /// An executable shell script; returns where it is.
@@ -278,14 +280,17 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// Runs a publisher and, beside it, a scenario. A panic of the scenario fails the test.
 pub fn run<F: Future<Output = ()> + 'static>(config: PublisherConfig, scenario: impl FnOnce(Bridge) -> F) {
     let system = System::new();
-    system.block_on(async {
-        let budget = Arc::new(Mutex::new(Budget::new(3, Duration::from_secs(60))));
-        let lifeline = Lifeline::new("publisher", System::current(), budget);
-        let status = Arc::new(PublisherStatus::default());
-        let theirs = Arc::clone(&status);
-        let addr = Supervisor::start(move |_| Publisher::new(config, theirs, lifeline));
-        let gauge = Gauge::new("publisher", 2_000);
-        let (port, tries) = (Port::new(addr.clone(), Arc::clone(&gauge)), Port::new(addr.clone(), gauge));
-        scenario(Bridge { addr, port, tries, status }).await;
-    });
+    system.block_on(async { scenario(start(config)).await });
+}
+
+/// Starts one more publisher within a scenario: the next life of one that was stopped.
+pub fn start(config: PublisherConfig) -> Bridge {
+    let budget = Arc::new(Mutex::new(Budget::new(3, Duration::from_secs(60))));
+    let lifeline = Lifeline::new("publisher", System::current(), budget);
+    let status = Arc::new(PublisherStatus::default());
+    let theirs = Arc::clone(&status);
+    let addr = Supervisor::start(move |_| Publisher::new(config, theirs, lifeline));
+    let gauge = Gauge::new("publisher", 2_000);
+    let (port, tries) = (Port::new(addr.clone(), Arc::clone(&gauge)), Port::new(addr.clone(), gauge));
+    Bridge { addr, port, tries, status }
 }
