@@ -148,8 +148,8 @@ impl Look {
     }
 
     /// All that lines are held against.
-    pub fn judge<'a>(&'a self, root: &'a Root, keyring: Option<&'a Keyring>, tally: &'a Tally) -> Judge<'a> {
-        Judge { root, shelf: &self.shelf, head: self.head.as_ref(), keyring, tally }
+    pub fn judge<'a>(&'a self, root: &'a Root, keyrings: &'a [Keyring], tally: &'a Tally) -> Judge<'a> {
+        Judge { root, shelf: &self.shelf, head: self.head.as_ref(), keyrings, tally }
     }
 
     fn log(&self, root: &Root) -> Vec<Finding> {
@@ -208,11 +208,11 @@ impl Look {
 ///
 /// # Errors
 /// When CLOUD or git cannot be read.
-pub fn run(cloud: &Path, keyring: Option<&Keyring>) -> Result<Report, Failure> {
+pub fn run(cloud: &Path, keyrings: &[Keyring]) -> Result<Report, Failure> {
     let root = Root::open(cloud).map_err(|error| Failure::config(format!("{}: {error}", cloud.display())))?;
     let tally = Tally::default();
     let look = Look::take(cloud, &root)?;
-    let judge = look.judge(&root, keyring, &tally);
+    let judge = look.judge(&root, keyrings, &tally);
     let lines = &look.chain.lines;
     let found = Progress::over(&tally.lines, lines.len() as u64, || parallel::map(lines, |line| judge.line(line)));
     let mut findings = look.log(&root);
@@ -227,7 +227,7 @@ pub fn run(cloud: &Path, keyring: Option<&Keyring>) -> Result<Report, Failure> {
         if running && round > 0 {
             std::thread::sleep(PAUSE);
         }
-        findings = again(cloud, &root, keyring, &findings, seen)?;
+        findings = again(cloud, &root, keyrings, &findings, seen)?;
     }
     let number = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     Ok(Report {
@@ -239,7 +239,7 @@ pub fn run(cloud: &Path, keyring: Option<&Keyring>) -> Result<Report, Failure> {
         head: look.head.map(|head| head.commit),
         signatures_good: number(&tally.signed),
         signatures_unknown: number(&tally.unknown_secret),
-        signatures_checked: keyring.is_some(),
+        signatures_checked: !keyrings.is_empty(),
         running,
         findings: sorted(findings),
     })
@@ -249,14 +249,14 @@ pub fn run(cloud: &Path, keyring: Option<&Keyring>) -> Result<Report, Failure> {
 fn again(
     cloud: &Path,
     root: &Root,
-    keyring: Option<&Keyring>,
+    keyrings: &[Keyring],
     before: &[Finding],
     seen: u64,
 ) -> Result<Vec<Finding>, Failure> {
     let keys: HashSet<&str> = before.iter().map(|finding| finding.key.as_str()).collect();
     let inputs: HashSet<Sha256> = before.iter().filter_map(|finding| finding.input).collect();
     let (look, tally) = (Look::take(cloud, root)?, Tally::default());
-    let judge = look.judge(root, keyring, &tally);
+    let judge = look.judge(root, keyrings, &tally);
     // Lines of a log that rolled over while it was read are missed, and their artifacts taken for strays.
     let stems: HashSet<&str> =
         before.iter().filter(|finding| finding.input.is_none()).filter_map(|finding| stem(&finding.key)).collect();

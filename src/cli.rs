@@ -11,6 +11,7 @@ use crate::manager::Inherited;
 use crate::secrets::{Secrets, Taken};
 use crate::telemetry::LogFormat;
 
+mod answer;
 mod audit;
 mod commit_tree;
 mod completions;
@@ -90,7 +91,7 @@ pub struct Globals {
     /// The configuration file (bridge.toml); it must lie outside CLOUD
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How the log on stderr is spelled
+    /// How the log is spelled
     #[arg(long, global = true, value_enum, default_value_t)]
     log_format: LogFormat,
 }

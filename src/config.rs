@@ -205,6 +205,12 @@ impl Settings {
         Some(self.source.base_of(&["cloud".to_owned()]).join(cloud))
     }
 
+    /// What an operator should know of variables that set nothing, a sentence each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        self.source.notes()
+    }
+
     /// How documents are taken in.
     #[must_use]
     pub fn ingest(&self) -> Ingest {

@@ -3,14 +3,21 @@
 //! It runs on threads of its own with a runtime of its own, and it only reads: neither can a stuck actor hide, nor can
 //! whoever asks hold up an actor. Nothing can be changed here, and no secret can be read.
 
+mod connections;
+mod hosts;
 mod status;
 
+use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header;
+use actix_web::body::BoxBody;
+use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
+use actix_web::http::{KeepAlive, header};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Resource, web};
 use serde_json::json;
 
@@ -18,17 +25,15 @@ use crate::config::Http;
 use crate::exit::Failure;
 use crate::metrics::{self, Metrics};
 use crate::observed::Observed;
+use connections::{Connections, MAX_OPEN};
+use hosts::Hosts;
 
 /// Threads that answer.
 const WORKERS: usize = 1;
-/// Connections at a time; more wait in the backlog.
-const MAX_CONNECTIONS: usize = 32;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 /// The longest that the head of a request may take to arrive.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
-/// The longest that a connection may be idle between two requests.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// The longest that a connection's end may take.
 const DISCONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// The pause before a port that is taken is tried again.
@@ -87,8 +92,11 @@ async fn serve(listen: SocketAddr, mut ready: Option<TcpListener>, observed: Arc
     };
     let address = listener.local_addr().unwrap_or(listen);
     let (observed, metrics) = (web::Data::from(Arc::clone(&observed)), web::Data::new(Metrics::new(observed)));
+    let hosts = web::Data::new(Hosts::of(address));
     let app = move || {
         App::new()
+            .wrap(from_fn(only_by_its_name))
+            .app_data(hosts.clone())
             .app_data(observed.clone())
             .app_data(metrics.clone())
             .service(read_only("/metrics", exposition))
@@ -97,13 +105,22 @@ async fn serve(listen: SocketAddr, mut ready: Option<TcpListener>, observed: Arc
             .service(read_only("/status", status_page))
             .default_service(web::to(unknown))
     };
+    let connections = Connections::default();
+    let opened = move |stream: &dyn Any, data: &mut Extensions| {
+        if let Some(stream) = stream.downcast_ref::<TcpStream>() {
+            data.insert(connections.admit(stream));
+        }
+    };
     let server = HttpServer::new(app)
         .workers(WORKERS)
         .worker_max_blocking_threads(1)
-        .max_connections(MAX_CONNECTIONS)
+        .on_connect(opened)
+        // More than are kept open, so that a new one never waits until an old one has gone.
+        .max_connections(2 * MAX_OPEN)
         .client_request_timeout(REQUEST_LIMIT)
         .client_disconnect_timeout(DISCONNECT_LIMIT)
-        .keep_alive(KEEP_ALIVE)
+        // One request a connection: so the oldest is the slowest, and none is held for nothing.
+        .keep_alive(KeepAlive::Disabled)
         .shutdown_timeout(1)
         .disable_signals()
         .listen(listener);
@@ -116,6 +133,19 @@ async fn serve(listen: SocketAddr, mut ready: Option<TcpListener>, observed: Arc
         }
         Err(error) => tracing::error!(%error, "HTTP cannot be served; the service goes on without"),
     }
+}
+
+/// Answers those who ask for this machine or the configured address. A page in a browser that has its own name lead here
+/// is told nothing.
+async fn only_by_its_name(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if request.app_data::<web::Data<Hosts>>().is_some_and(|hosts| hosts.are_asked_for(request.head())) {
+        return next.call(request).await;
+    }
+    let error = "not asked for by this machine's own name or the configured address (http.listen)";
+    Ok(request.into_response(HttpResponse::MisdirectedRequest().json(json!({ "error": error }))))
 }
 
 /// A page that can be read and nothing else.

@@ -30,6 +30,8 @@ pub struct Taken {
     current: Option<Zeroizing<Vec<u8>>>,
     next: Option<Zeroizing<Vec<u8>>>,
     rotation_ends: Option<Zeroizing<Vec<u8>>>,
+    /// By whatever other names that begin as the current one's; of use for looking back alone.
+    others: Vec<(String, Zeroizing<Vec<u8>>)>,
 }
 
 impl fmt::Debug for Taken {
@@ -77,13 +79,18 @@ pub enum SecretsError {
     Missing,
     /// A secret is no UTF-8.
     #[error("{0} is not valid UTF-8; a secret is text, used byte for byte (a new one: openssl rand -base64 32)")]
-    NotUtf8(&'static str),
+    NotUtf8(String),
     /// A secret that cannot be one.
     #[error("{0} cannot be used: {1}")]
-    Unfit(&'static str, protocol::signing::SecretFault),
+    Unfit(String, protocol::signing::SecretFault),
     /// One variable of the rotation without the other.
     #[error("{0} is set but {1} is not; a rotation needs both, or neither")]
     HalfARotation(&'static str, &'static str),
+    /// A rotation from a secret to itself.
+    #[error(
+        "{NEXT} is the current secret itself, so nothing would be rotated; set it to a new one (openssl rand -base64 32), or unset it and {ROTATION_ENDS}"
+    )]
+    SameAgain,
     /// The end of the rotation is no instant.
     #[error("{ROTATION_ENDS} is no RFC 3339 instant with an offset; write it like {0}")]
     NoInstant(String),
@@ -92,7 +99,7 @@ pub enum SecretsError {
     TooFar(String),
 }
 
-/// Takes the three variables out of the environment.
+/// Takes the rotation's end and every variable whose name begins with the current secret's out of the environment.
 ///
 /// To be called at the very start of `main`: the environment is wiped in place.
 ///
@@ -100,11 +107,24 @@ pub enum SecretsError {
 /// No other thread may exist yet.
 #[allow(unsafe_code)]
 pub unsafe fn take() -> Taken {
-    // The copy moves into its buffer without being copied again.
-    let copy = |name: &str| std::env::var_os(name).map(|value| Zeroizing::new(value.into_vec()));
-    let taken = Taken { current: copy(CURRENT), next: copy(NEXT), rotation_ends: copy(ROTATION_ENDS) };
+    let mut taken = Taken { current: None, next: None, rotation_ends: None, others: Vec::new() };
+    let mut names = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        // The copy moves into its buffer without being copied again.
+        let value = Zeroizing::new(value.into_vec());
+        match name.to_string_lossy().as_ref() {
+            CURRENT => taken.current = Some(value),
+            NEXT => taken.next = Some(value),
+            ROTATION_ENDS => taken.rotation_ends = Some(value),
+            other if other.starts_with(CURRENT) => taken.others.push((other.to_owned(), value)),
+            _ => continue,
+        }
+        names.push(name);
+    }
+    // In an order of their own, whatever the environment's.
+    taken.others.sort_by(|(a, _), (b, _)| a.cmp(b));
     // SAFETY: the caller guarantees that this is the only thread.
-    unsafe { environ::wipe(&[CURRENT, NEXT, ROTATION_ENDS]) };
+    unsafe { environ::wipe(&names) };
     taken
 }
 
@@ -127,15 +147,25 @@ impl Taken {
     }
 
     /// Checks what was taken, if anything was: `None` where no variable is set.
-    ///
-    /// # Errors
-    /// As for [`Taken::check`].
-    pub fn check_if_any(self, now: DateTime<Utc>) -> Result<Option<Secrets>, SecretsError> {
+    fn check_if_any(self, now: DateTime<Utc>) -> Result<Option<Secrets>, SecretsError> {
         let values = [&self.current, &self.next, &self.rotation_ends];
         if values.into_iter().all(|value| value.as_ref().is_none_or(|bytes| bytes.is_empty())) {
             return Ok(None);
         }
         self.check(now).map(Some)
+    }
+
+    /// What looks back with: the accepted secrets, where there are any, and each other one whose variable's name begins as
+    /// the current one's does, as `GPT_BRIDGE_HMAC_SECRET_OLD`.
+    ///
+    /// # Errors
+    /// As for [`Taken::check`].
+    pub fn keyrings(mut self, now: DateTime<Utc>) -> Result<Vec<Keyring>, SecretsError> {
+        let others = std::mem::take(&mut self.others);
+        let accepted = self.check_if_any(now)?.map(|secrets| secrets.keyring());
+        let others = others.into_iter().filter(|(_, bytes)| !bytes.is_empty());
+        let others = others.map(|(name, bytes)| Ok(Keyring::new(&secret(&name, bytes)?, None)));
+        accepted.into_iter().map(Ok).chain(others).collect()
     }
 
     /// Checks what was taken. An empty variable counts as one that is not set.
@@ -144,6 +174,7 @@ impl Taken {
     /// When there is no current secret, a secret is unfit, or the rotation is incomplete or too long.
     pub fn check(self, now: DateTime<Utc>) -> Result<Secrets, SecretsError> {
         let set = |value: Option<Zeroizing<Vec<u8>>>| value.filter(|bytes| !bytes.is_empty());
+        let is_same = self.current.as_ref().is_some_and(|current| Some(current) == self.next.as_ref());
         let current = secret(CURRENT, set(self.current).ok_or(SecretsError::Missing)?)?;
         let rotation = match (set(self.next), set(self.rotation_ends)) {
             (None, None) => None,
@@ -151,6 +182,9 @@ impl Taken {
             (None, Some(_)) => return Err(SecretsError::HalfARotation(ROTATION_ENDS, NEXT)),
             (Some(next), Some(ends)) => Some(rotation(next, &ends, now)?),
         };
+        if is_same {
+            return Err(SecretsError::SameAgain);
+        }
         Ok(Secrets { current, rotation })
     }
 }
@@ -166,12 +200,12 @@ fn rotation(next: Zeroizing<Vec<u8>>, ends: &[u8], now: DateTime<Utc>) -> Result
     Ok(rotation)
 }
 
-fn secret(name: &'static str, mut bytes: Zeroizing<Vec<u8>>) -> Result<Secret, SecretsError> {
+fn secret(name: &str, mut bytes: Zeroizing<Vec<u8>>) -> Result<Secret, SecretsError> {
     if std::str::from_utf8(&bytes).is_err() {
-        return Err(SecretsError::NotUtf8(name));
+        return Err(SecretsError::NotUtf8(name.to_owned()));
     }
     // Taking leaves an empty buffer behind; the bytes themselves stay where they are and are wiped by their new owner.
-    Secret::new(std::mem::take(&mut *bytes)).map_err(|fault| SecretsError::Unfit(name, fault))
+    Secret::new(std::mem::take(&mut *bytes)).map_err(|fault| SecretsError::Unfit(name.to_owned(), fault))
 }
 
 /// Forbids core dumps, so that no secret is written to disk by a crash.
@@ -201,6 +235,7 @@ mod tests {
             current: current.map(own),
             next: next.map(|n| own(n.as_bytes())),
             rotation_ends: ends.map(|e| own(e.as_bytes())),
+            others: Vec::new(),
         }
     }
 
@@ -221,6 +256,7 @@ mod tests {
             (taken(good, None, Some("2026-01-01T01:00:00Z")), "GPT_BRIDGE_HMAC_SECRET_NEXT is not"),
             (taken(good, Some(GOOD), Some("tomorrow")), "2026-01-02T00:00:00.000Z"),
             (taken(good, Some(GOOD), Some("2026-01-08T00:00:01Z")), "2026-01-08T00:00:00.000Z"),
+            (taken(good, Some(GOOD), Some("2026-01-02T00:00:00Z")), "is the current secret itself"),
         ];
         for (taken, wanted) in cases {
             let line = taken.check(now).unwrap_err().to_string();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::{Addr, System};
 use archiver::{Archiver, ArchiverConfig};
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use executor::actor::{ExecutorActor, Surroundings};
 use executor::config::TargetConfig;
 use executor::core::Executor;
@@ -47,6 +47,8 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(3_500);
 const PUBLISH_LIMIT: Duration = Duration::from_millis(4_000);
 /// What a git child that is told to end is granted beyond that.
 const CHILD_GRACE: Duration = Duration::from_millis(1_500);
+/// The shortest and the longest pause between two looks at the wall clock.
+const CLOCK_LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(30));
 /// The pause between two looks at what is still in flight.
 const DRAIN_LOOK: Duration = Duration::from_millis(2);
 
@@ -117,6 +119,9 @@ pub fn run(setup: Setup, inherited: Inherited, announce: impl FnOnce()) -> Resul
     observed.enter(Phase::Running);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready: watching commands/");
     runner.block_on(async {
+        if let Some(ends) = observed.rotation_ends {
+            drop(actix::spawn(tell_of_the_end(ends)));
+        }
         let manager = Manager::attend(inherited, Arc::clone(&observed), threads);
         drop(actix::spawn(pipeline.stop_on(signals, manager)));
     });
@@ -130,6 +135,18 @@ pub fn run(setup: Setup, inherited: Inherited, announce: impl FnOnce()) -> Resul
             Err(Failure::bug(format!("the actor system ended badly: {error}; start it again, it recovers from disk")))
         }
     }
+}
+
+/// Says when a rotation ends while the service runs.
+async fn tell_of_the_end(ends: DateTime<Utc>) {
+    if ends <= Utc::now() {
+        return;
+    }
+    // By the wall clock, which may be set meanwhile.
+    while let Ok(left) = (ends - Utc::now()).to_std() {
+        tokio::time::sleep(left.clamp(CLOCK_LOOK.0, CLOCK_LOOK.1)).await;
+    }
+    tracing::warn!("the rotation is over: only the next secret counts from now on; make it the current one");
 }
 
 impl Setup {

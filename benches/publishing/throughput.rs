@@ -78,7 +78,7 @@ impl Scraper {
             let mut scrapes = 0;
             loop {
                 let mut stream = TcpStream::connect(&address).unwrap();
-                write!(stream, "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").unwrap();
+                write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
                 let mut answer = String::new();
                 stream.read_to_string(&mut answer).unwrap();
                 assert!(answer.contains("ghost_bridge_commands_total"), "{answer}");

@@ -43,7 +43,7 @@ pub struct Judge<'a> {
     /// What was committed.
     pub head: Option<&'a Head>,
     /// The secrets at hand.
-    pub keyring: Option<&'a Keyring>,
+    pub keyrings: &'a [Keyring],
     /// Counts.
     pub tally: &'a Tally,
 }
@@ -224,13 +224,17 @@ impl Case<'_, '_> {
     /// The integrity file is signed by the secret that verified the command. So a signature that no secret at hand made
     /// is forged if one of them made the command's own; else that secret is no longer there.
     fn signature(&mut self, read: &Read, vouched: &Vouched, document: Option<&[u8]>) {
-        let Some(keyring) = self.judge.keyring else { return };
-        if is_signed(&vouched.object, keyring) {
+        let keyrings = self.judge.keyrings;
+        if keyrings.is_empty() {
+            return;
+        }
+        let is_signed = |object: &Object| keyrings.iter().any(|keyring| is_signed(object, keyring));
+        if is_signed(&vouched.object) {
             return Judge::count(&self.judge.tally.signed, 1);
         }
         let command = document.and_then(|document| json::parse(document).ok());
         let command = command.as_ref().and_then(Value::as_object);
-        if command.is_some_and(|object| is_signed(object, keyring)) {
+        if command.is_some_and(is_signed) {
             self.say_of(Kind::Forged, &read.path, &read.key, "its hmac is not the bridge's");
         } else {
             Judge::count(&self.judge.tally.unknown_secret, 1);

@@ -24,7 +24,8 @@ no finding.
 
 Integrity files are signed by the bridge. Signatures are checked where GPT_BRIDGE_HMAC_SECRET is set (and \
 GPT_BRIDGE_HMAC_SECRET_NEXT with GPT_BRIDGE_HMAC_ROTATION_ENDS). One by a secret that has been changed since cannot be \
-checked, and is counted so; it is called forged only where its own command was signed by a secret at hand.
+checked, and is counted so, unless that secret is at hand under another name that begins with GPT_BRIDGE_HMAC_SECRET, such \
+as GPT_BRIDGE_HMAC_SECRET_OLD; it is called forged only where its own command was signed by a secret at hand.
 
 What is missing or changed and committed comes back by: git -C CLOUD checkout HEAD -- PATH
 
@@ -52,12 +53,11 @@ pub struct Args {
 /// # Errors
 /// When something does not fit, or CLOUD or git cannot be read.
 pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> {
-    let secrets = taken.check_if_any(Utc::now()).map_err(Failure::config)?;
+    let keyrings = taken.keyrings(Utc::now()).map_err(Failure::config)?;
     let settings = globals.settings()?;
     let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
     layout.require_work_tree().map_err(Failure::config)?;
-    let keyring = secrets.map(|secrets| secrets.keyring());
-    let report = audit::run(layout.cloud(), keyring.as_ref())?;
+    let report = audit::run(layout.cloud(), &keyrings)?;
     print(&if args.json { document(&report, args.all) } else { text(&report, args.all) })?;
     let Some(first) = report.findings.first() else { return Ok(()) };
     let more = match report.findings.len() - 1 {

@@ -18,7 +18,7 @@ mod services;
 
 const TEACH: &str = "\
 It looks at the secret, the configuration, CLOUD's folders, git, the remote, the guard and .gitignore, the clock, disk \
-space, inotify, the kernel's sandbox, whether a bridge runs, and PM2's and systemd's entries for it. It changes nothing in \
+space, inotify, the kernel's sandbox, whether a bridge runs and what it says of itself (GET /status), and PM2's and systemd's entries for it. It changes nothing in \
 CLOUD. A remote is asked for 15 s at most.
 
 Run it as the user and with the environment of the bridge: what it finds holds for those.
@@ -122,16 +122,19 @@ pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> 
     match globals.settings() {
         Err(failure) => report.says("config", words(&failure)),
         Ok(settings) => {
+            for note in settings.notes() {
+                report.warn("config", note, "unset it, or spell it as README.md does");
+            }
             let layout = globals.cloud(&settings).and_then(|cloud| Layout::at(&cloud).map_err(Failure::config));
             match layout {
                 Err(failure) => report.says("cloud", words(&failure)),
                 Ok(layout) => {
                     let publish = settings.publish().clone();
-                    let checks = match settings.resolve(layout.cloud()) {
+                    let config = match settings.resolve(layout.cloud()) {
                         Ok(config) => {
                             let file = config.file.as_ref().map(|file| file.display().to_string());
                             report.ok("config", file.unwrap_or_else(|| "none given: built-in defaults".to_owned()));
-                            Some(config.checks)
+                            Some(config)
                         }
                         Err(error) => {
                             report.says("config", error);
@@ -139,8 +142,8 @@ pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> 
                         }
                     };
                     repository::look(&mut report, &layout, &publish);
-                    machine::look(&mut report, &layout, checks.as_ref());
-                    services::look(&mut report, &layout);
+                    machine::look(&mut report, &layout, config.as_ref().map(|config| &config.checks));
+                    services::look(&mut report, &layout, config.as_ref().map(|config| config.http.listen));
                 }
             }
         }

@@ -68,12 +68,11 @@ pub struct Args {
 pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> {
     let name = args.id.strip_suffix(".json").unwrap_or(&args.id);
     let name = name.rsplit('/').next().unwrap_or(name);
-    let secrets = taken.check_if_any(Utc::now()).map_err(Failure::config)?;
+    let keyrings = taken.keyrings(Utc::now()).map_err(Failure::config)?;
     let settings = globals.settings()?;
     let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
     layout.require_work_tree().map_err(Failure::config)?;
-    let keyring = secrets.map(|secrets| secrets.keyring());
-    let look = || story(layout.cloud(), name, &settings.publish().remote, keyring.as_ref());
+    let look = || story(layout.cloud(), name, &settings.publish().remote, &keyrings);
     let mut found = look()?;
     for _ in 0..LOOKS {
         // What a running bridge is just filing, rolling over or publishing does not fit for a moment.
@@ -107,7 +106,7 @@ struct Search<'a> {
 }
 
 /// What is known, as JSON; `None` where nothing is.
-fn story(cloud: &Path, name: &str, remote: &str, keyring: Option<&Keyring>) -> Result<Option<Value>, Failure> {
+fn story(cloud: &Path, name: &str, remote: &str, keyrings: &[Keyring]) -> Result<Option<Value>, Failure> {
     let root = Root::open(cloud).map_err(Failure::config)?;
     let look = Look::take(cloud, &root)?;
     let search = Search { root: &root, look: &look, name };
@@ -120,7 +119,7 @@ fn story(cloud: &Path, name: &str, remote: &str, keyring: Option<&Keyring>) -> R
         return Ok(None);
     }
     let tally = Tally::default();
-    let findings = main.map(|line| look.judge(&root, keyring, &tally).line(line)).unwrap_or_default();
+    let findings = main.map(|line| look.judge(&root, keyrings, &tally).line(line)).unwrap_or_default();
     let artifacts: Vec<Value> = items.iter().map(|item| search.artifact(item, main, &findings)).collect();
     let is_listed = |path: &str| items.iter().any(|item| look.shelf.path(item) == path);
     let missing = findings.iter().filter(|finding| !is_listed(&finding.path));

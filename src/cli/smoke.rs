@@ -1,6 +1,7 @@
 //! `ghost-bridge smoke`: sends a no-op through the running bridge and times what comes back.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use archiver::Folder;
@@ -10,14 +11,14 @@ use protocol::json::{self, Value};
 use protocol::signing::SecretSlot;
 
 use crate::exit::{Failure, print};
-use crate::git;
+use crate::git::{self, GitError};
 use crate::instance::InstanceLock;
 use crate::layout::Layout;
 use crate::secrets::Taken;
 
-use super::Globals;
 use super::document::Draft;
 use super::submit::submit;
+use super::{Globals, answer};
 
 /// By when all must have come (contract section 1).
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -29,10 +30,14 @@ const LOOKS_A_SEARCH: u32 = 100;
 const LOOK_GIT: Duration = Duration::from_millis(20);
 /// The pause between two questions to the remote.
 const LOOK_REMOTE: Duration = Duration::from_millis(50);
+/// The longest that the remote is asked what is wrong with it.
+const WORDS_LIMIT: Duration = Duration::from_secs(5);
 /// How many commits back the no-op's own is looked for; a busy bridge makes others meanwhile.
 const COMMITS: &str = "--max-count=2000";
 /// How long the no-op is valid.
 const TTL: TimeDelta = TimeDelta::minutes(5);
+/// What comes last, where there is a remote.
+const PUSHED: &str = "pushed";
 /// The no-op.
 const NOOP: &str = r#"{"patchType":"ops","payload":{"inline":{"version":"noop","ops":[{"op":"noop"}]}}}"#;
 
@@ -60,6 +65,8 @@ pub fn run(globals: &Globals, taken: Taken) -> Result<(), Failure> {
     let settings = globals.settings()?;
     let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
     layout.require_work_tree().map_err(Failure::config)?;
+    let remote = settings.publish().remote.clone();
+    let config = settings.resolve(layout.cloud()).map_err(Failure::config)?;
     let cloud = layout.cloud().display();
     let Some(holder) = InstanceLock::holder(layout.cloud()) else {
         return Err(Failure::failed(format!("no bridge runs on {cloud}; start one: ghost-bridge --cloud {cloud} run")));
@@ -77,27 +84,20 @@ pub fn run(globals: &Globals, taken: Taken) -> Result<(), Failure> {
     let watch = Watch { layout: &layout, id: &id, start: Instant::now() };
     let mut milestones = watch.files()?;
     milestones.push(watch.commit());
-    let pushed = watch.pushed(&settings.publish().remote);
-    let width = milestones.iter().chain(&pushed).map(|milestone| milestone.what.chars().count()).max().unwrap_or(0);
+    let pushed = watch.pushed(&remote);
+    milestones.extend(pushed);
+    let width = milestones.iter().map(|milestone| milestone.what.chars().count()).max().unwrap_or(0);
     for milestone in &milestones {
         print(&milestone.row(width))?;
-    }
-    match &pushed {
-        Some(milestone) if milestone.came.is_none() => {
-            print("  pushed     not yet: the remote is paced, slow or away; the bridge goes on trying\n")?
-        }
-        Some(milestone) => print(&milestone.row(width))?,
-        None => {}
     }
     let missing: Vec<&str> =
         milestones.iter().filter(|milestone| milestone.came.is_none()).map(|milestone| milestone.name).collect();
     if missing.is_empty() {
         return print("\nok\n");
     }
+    let why = watch.why(config.http.listen, &remote, &missing);
     let (missing, seconds) = (missing.join(", "), DEADLINE.as_secs());
-    Err(Failure::failed(format!(
-        "{missing} did not come within {seconds} s; see the bridge's log, and whether it has the same CLOUD and secret"
-    )))
+    Err(Failure::failed(format!("{missing} did not come within {seconds} s: {why}")))
 }
 
 /// Looks out for what becomes of one command.
@@ -175,8 +175,7 @@ impl Watch<'_> {
         Milestone { name: "commit", what: self.subject(), came }
     }
 
-    /// Waits until the remote has the commit; `None` where there is no remote. A remote may take its time, so this
-    /// decides nothing.
+    /// Waits until the remote has the commit; `None` where there is no remote.
     fn pushed(&self, remote: &str) -> Option<Milestone> {
         let cloud = self.layout.cloud();
         git::ask(cloud, &["remote", "get-url", remote]).ok()?;
@@ -189,14 +188,42 @@ impl Watch<'_> {
                 std::thread::sleep(LOOK_REMOTE);
             }
         }
-        Some(Milestone { name: "pushed", what: format!("{remote}/{branch}"), came })
+        Some(Milestone { name: PUSHED, what: format!("{remote}/{branch}"), came })
+    }
+
+    /// Why something did not come: the bridge's own words, else git's, else where to look.
+    fn why(&self, listen: SocketAddr, remote: &str, missing: &[&str]) -> String {
+        let answer = answer::ask(listen, self.layout.cloud());
+        let mut causes = answer.as_ref().map(answer::hindrances).unwrap_or_default();
+        if causes.is_empty() && missing == [PUSHED] {
+            let asked = || {
+                let arguments = ["-c", "core.askPass=true", "ls-remote", "--heads", remote];
+                match git::ask_within(self.layout.cloud(), &arguments, WORDS_LIMIT) {
+                    Err(GitError::Failed { words, .. }) => Some(words),
+                    Err(error) => Some(error.to_string()),
+                    Ok(_) => None,
+                }
+            };
+            causes.extend(answer.as_ref().and_then(answer::last_failure).or_else(asked));
+        }
+        if !causes.is_empty() {
+            return format!("{}; the bridge goes on trying (see its log, and: ghost-bridge doctor)", causes.join("; "));
+        }
+        match missing {
+            [PUSHED] => "the remote answers, but is slow or paced (publish.max_pushes_per_minute), or refuses what is \
+                         pushed; the bridge goes on trying, and its log says why"
+                .to_owned(),
+            _ => "see the bridge's log, and whether it has the same CLOUD and secret".to_owned(),
+        }
     }
 
     /// Whether the remote's own word on its branch is a commit that holds ours.
     fn remote_has_it(&self, remote: &str, branch: &str) -> bool {
         let cloud = self.layout.cloud();
         let reference = format!("refs/heads/{branch}");
-        let Ok(listed) = git::ask(cloud, &["ls-remote", "--exit-code", remote, &reference]) else { return false };
+        let limit = DEADLINE.saturating_sub(self.start.elapsed());
+        let asked = git::ask_within(cloud, &["ls-remote", "--exit-code", remote, &reference], limit);
+        let Ok(listed) = asked else { return false };
         let (Some(tip), Some(commit)) = (listed.split_whitespace().next(), self.find_commit()) else { return false };
         git::ask(cloud, &["merge-base", "--is-ancestor", &commit, tip]).is_ok()
     }

@@ -1,9 +1,6 @@
 //! `ghost-bridge status`: how the running bridge is, in its own words; where none answers, what the disk tells.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -12,12 +9,8 @@ use crate::git;
 use crate::instance::InstanceLock;
 use crate::layout::Layout;
 
-use super::Globals;
+use super::{Globals, answer};
 
-/// The longest that the bridge may take to answer.
-const LIMIT: Duration = Duration::from_secs(3);
-/// The longest answer that is taken, in bytes.
-const MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// The most files in `commands/` that are counted.
 const MAX_COUNTED: usize = 1_000_000;
 
@@ -50,7 +43,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<(), Failure> {
     let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
     let remote = settings.publish().remote.clone();
     let config = settings.resolve(layout.cloud()).map_err(Failure::config)?;
-    let answer = ask(config.http.listen).filter(|answer| is_of(answer, &layout));
+    let answer = answer::ask(config.http.listen, layout.cloud());
     let holder = InstanceLock::holder(layout.cloud());
     let runs = answer.is_some() || holder.is_some();
     let status = answer.unwrap_or_else(|| disk(&layout, &remote, holder));
@@ -59,46 +52,6 @@ pub fn run(globals: &Globals, args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::failed(format!("no bridge runs on {}; start one with: ghost-bridge run", layout.cloud().display())))
-}
-
-/// What the bridge at `listen` says of itself; `None` where nothing that is a bridge answers in time.
-fn ask(listen: SocketAddr) -> Option<Value> {
-    // Port 0 was any that was free.
-    let address = reachable(listen).filter(|address| address.port() != 0)?;
-    let mut stream = TcpStream::connect_timeout(&address, LIMIT).ok()?;
-    stream.set_read_timeout(Some(LIMIT)).ok()?;
-    stream.set_write_timeout(Some(LIMIT)).ok()?;
-    // By version 1.0 the answer comes in one piece and ends with the connection.
-    stream.write_all(format!("GET /status HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).ok()?;
-    let mut bytes = Vec::new();
-    stream.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    body(&bytes)
-}
-
-/// Where somebody on this machine reaches what listens there.
-fn reachable(listen: SocketAddr) -> Option<SocketAddr> {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    Some(SocketAddr::new(ip, listen.port()))
-}
-
-/// The JSON object in an answer that says yes.
-fn body(answer: &[u8]) -> Option<Value> {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let (head, body) = answer.split_at_checked(end + 4)?;
-    let first = head.split(|byte| *byte == b'\r').next()?;
-    let is_good = first.starts_with(b"HTTP/1.") && first.split(|byte| *byte == b' ').nth(1) == Some(b"200");
-    let value: Value = serde_json::from_slice(body).ok().filter(|_| is_good)?;
-    value.is_object().then_some(value)
-}
-
-/// Whether an answer is about this CLOUD: a machine may have several.
-fn is_of(answer: &Value, layout: &Layout) -> bool {
-    let cloud = answer.get("cloud").and_then(Value::as_str);
-    cloud.is_none_or(|cloud| fs::canonicalize(cloud).is_ok_and(|cloud| cloud == layout.cloud()))
 }
 
 /// What can be seen without a bridge.
@@ -186,34 +139,11 @@ fn grid(rows: &[&Map<String, Value>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn only_a_good_answer_that_is_an_object_counts() {
-        let good = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
-        assert_eq!(body(good), Some(json!({ "a": 1 })));
-        for bad in [
-            &b"HTTP/1.1 404 Not Found\r\n\r\n{}"[..],
-            b"HTTP/1.1 200 OK\r\n\r\n[]",
-            b"HTTP/1.1 200 OK\r\n\r\n{",
-            b"SSH-2.0-x 200 \r\n\r\n{}",
-            b"",
-        ] {
-            assert_eq!(body(bad), None);
-        }
-    }
 
     #[test]
     fn any_object_becomes_lines_and_tables() {
         let status = json!({"a": 1, "b": {"c": "x\ny", "d": []}, "e": [{"k": 1}, {"k": 22, "l": null}]});
         assert_eq!(table(&status), "a    1\nb.c  x y\nb.d  none\n\ne\n  k   l\n  1\n  22  -\n");
-    }
-
-    #[test]
-    fn what_listens_everywhere_is_asked_here() {
-        for (listen, asked) in [("0.0.0.0:9", "127.0.0.1:9"), ("[::]:9", "[::1]:9"), ("10.0.0.1:9", "10.0.0.1:9")] {
-            assert_eq!(reachable(listen.parse().unwrap()), Some(asked.parse().unwrap()));
-        }
     }
 }

@@ -76,6 +76,14 @@ pub enum ConfigError {
         /// The root.
         cloud: PathBuf,
     },
+    /// A variable that is meant for a key and is not spelled as one.
+    #[error("environment variable {variable} sets nothing: a key takes two underscores after GHOST_BRIDGE and between its parts; {}", spelled(.meant.as_deref()))]
+    Variable {
+        /// Its name.
+        variable: String,
+        /// What it should be called, where that is known.
+        meant: Option<String>,
+    },
     /// One key is wrong.
     #[error("{place}: {key}: {fault}")]
     Key {
@@ -86,4 +94,11 @@ pub enum ConfigError {
         /// What is wrong.
         fault: KeyFault,
     },
+}
+
+fn spelled(meant: Option<&str>) -> String {
+    match meant {
+        Some(meant) => format!("call it {meant}, or unset it"),
+        None => "call it like GHOST_BRIDGE__PUBLISH__FETCH_SECS, or unset it".to_owned(),
+    }
 }

@@ -104,6 +104,34 @@ pub fn below(path: &[String]) -> Vec<&'static str> {
         .collect()
 }
 
+/// The key that a variable's name without its prefix resembles where underscores are not counted, spelled as the rest of an
+/// overriding variable: `Some(None)` where only a section is recognised, `None` where nothing is.
+#[must_use]
+pub fn resembling(name: &str) -> Option<Option<String>> {
+    let parts: Vec<&str> = name.split('_').filter(|part| !part.is_empty()).collect();
+    let flat = parts.join("_");
+    let upper = flat.to_ascii_uppercase();
+    let spelled = |key: &str| key.to_ascii_uppercase().replace('.', "__");
+    let leaves = KEYS.iter().filter(|(_, expected)| *expected != Expected::Table).map(|(key, _)| *key);
+    let found = leaves.clone().find_map(|key| match key.split_once(".*.") {
+        None => (upper == spelled(key).replace("__", "_")).then(|| spelled(key)),
+        Some((section, rest)) => {
+            let (section, rest) = (spelled(section), spelled(rest));
+            let head = upper.strip_prefix(&section)?.strip_prefix('_')?;
+            let length = head.strip_suffix(&rest.replace("__", "_"))?.strip_suffix('_')?.len();
+            // The operator's own name keeps its case.
+            let start = section.len() + 1;
+            let own = flat.get(start..start + length).filter(|own| !own.is_empty())?;
+            Some(format!("{section}__{own}__{rest}"))
+        }
+    });
+    let sections = KEYS.iter().filter(|(key, expected)| *expected == Expected::Table && !key.contains('.'));
+    let mut sections = sections.map(|(key, _)| key.to_ascii_uppercase());
+    let is_in =
+        |section: String| upper.strip_prefix(&section).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+    (found.is_some() || sections.any(is_in)).then_some(found)
+}
+
 fn matches(key: &str, path: &[String]) -> bool {
     let mut parts = key.split('.').filter(|part| !part.is_empty());
     let same = path.iter().all(|segment| parts.next().is_some_and(|part| part == "*" || part == segment));

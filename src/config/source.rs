@@ -17,8 +17,15 @@ use crate::exit::one_line;
 use super::error::{ConfigError, KeyFault, Place};
 use super::keys;
 
+/// What every variable of the program's own starts with, but for the secrets'.
+const OWN: &str = "GHOST_BRIDGE_";
 /// What every overriding variable starts with. `GHOST_BRIDGE_CONFIG` does not: two underscores make the difference.
 pub const PREFIX: &str = "GHOST_BRIDGE__";
+/// Names the overriding variables that count. A process manager that keeps variables which its operator has withdrawn
+/// cannot be told otherwise; where it is not set all of them count.
+const COUNTING: &str = "GHOST_BRIDGE_OVERRIDES";
+/// The variables of that kind that are known; the last two are of `config/ecosystem.config.cjs`.
+const KNOWN: [&str; 4] = [super::FILE_VARIABLE, COUNTING, "GHOST_BRIDGE_HOME", "GHOST_BRIDGE_APP"];
 /// The largest configuration file, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -27,6 +34,7 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub struct Source {
     file: Option<(PathBuf, String)>,
     overrides: Vec<Override>,
+    notes: Vec<String>,
 }
 
 /// One overriding variable.
@@ -41,19 +49,43 @@ impl Source {
     /// Reads `file`, if there is one, and picks from `variables` those that override its keys. A value is read as figment
     /// reads it: `true`, `5` and `[a, b]` are what they look like, all else, and whatever stands in quotes, is a text.
     ///
+    /// An empty variable counts as one that is not set.
+    ///
     /// # Errors
-    /// When the file cannot be read, is no regular file, too large, or no UTF-8.
+    /// When the file cannot be read, is no regular file, too large, or no UTF-8, or a variable is a key's, misspelled.
     pub fn read(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let file = match file {
             Some(path) => Some((path.to_owned(), read_file(path)?)),
             None => None,
         };
-        let overrides = variables.filter_map(|(variable, text)| {
-            let path = key_path(variable.strip_prefix(PREFIX)?);
-            let Ok(value) = text.parse::<Value>();
-            Some(Override { variable, path, value })
-        });
-        Ok(Self { file, overrides: overrides.collect() })
+        let (mut overrides, mut notes) = (Vec::new(), Vec::new());
+        let variables: Vec<(String, String)> =
+            variables.filter(|(variable, text)| variable.starts_with(OWN) && !text.is_empty()).collect();
+        let counting = variables.iter().find(|(variable, _)| variable == COUNTING);
+        let counts = |variable: &str| {
+            counting.is_none_or(|(_, names)| names.split_whitespace().any(|counting| counting == variable))
+        };
+        for (variable, text) in &variables {
+            match variable.strip_prefix(PREFIX) {
+                Some(name) if counts(variable) => {
+                    let Ok(value) = text.parse::<Value>();
+                    overrides.push(Override { variable: variable.clone(), path: key_path(name), value });
+                }
+                Some(_) => notes.push(format!(
+                    "environment variable {variable} does not count, because {COUNTING} does not list it; restart by the file \
+                     that sets {COUNTING} (pm2 restart config/ecosystem.config.cjs --update-env), or add it there"
+                )),
+                None if KNOWN.contains(&variable.as_str()) => {}
+                None => notes.push(stray(variable)?),
+            }
+        }
+        Ok(Self { file, overrides, notes })
+    }
+
+    /// What an operator should know of variables that set nothing.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The configuration's values as the type `T`.
@@ -149,6 +181,19 @@ impl Source {
         };
         self.fault(&path, fault)
     }
+}
+
+/// What is to be said of a variable that is none of the program's: an error where a key was meant.
+fn stray(variable: &str) -> Result<String, ConfigError> {
+    let name = variable.strip_prefix(OWN).unwrap_or(variable);
+    if let Some(key) = keys::resembling(name) {
+        let meant = key.map(|key| format!("{PREFIX}{key}"));
+        return Err(ConfigError::Variable { variable: variable.to_owned(), meant });
+    }
+    Ok(format!(
+        "environment variable {variable} is unknown and sets nothing; known are {}, and {PREFIX}SECTION__KEY",
+        KNOWN.join(", ")
+    ))
 }
 
 /// The parser's complaint as one line, without its drawing of the place.

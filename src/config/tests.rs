@@ -285,3 +285,45 @@ fn a_file_inside_cloud_is_refused_however_it_is_reached() {
     }
     assert!(Settings::load(Some(&place.top.join("site/real.toml"))).unwrap().resolve(&place.cloud).is_ok());
 }
+
+fn with(variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Settings::load_with(None, variables.iter().map(own).collect::<Vec<_>>().into_iter())
+}
+
+#[test]
+fn a_variable_that_misses_a_key_is_an_error_that_names_the_right_spelling() {
+    for (wrong, right) in [
+        ("GHOST_BRIDGE_PUBLISH__FETCH_SECS", "GHOST_BRIDGE__PUBLISH__FETCH_SECS"),
+        ("GHOST_BRIDGE_PUBLISH_FETCH_SECS", "GHOST_BRIDGE__PUBLISH__FETCH_SECS"),
+        ("GHOST_BRIDGE_publish__fetch_secs", "GHOST_BRIDGE__PUBLISH__FETCH_SECS"),
+        ("GHOST_BRIDGE_HTTP_LISTEN", "GHOST_BRIDGE__HTTP__LISTEN"),
+        ("GHOST_BRIDGE_CLOUD", "GHOST_BRIDGE__CLOUD"),
+        ("GHOST_BRIDGE_TARGETS__My_App__ALLOW_DELETE", "GHOST_BRIDGE__TARGETS__My_App__ALLOW_DELETE"),
+        ("GHOST_BRIDGE_TARGETS_MAIN_LIMITS_MAX_RUNTIME_MS", "GHOST_BRIDGE__TARGETS__MAIN__LIMITS__MAX_RUNTIME_MS"),
+        ("GHOST_BRIDGE_PUBLISH__FETSCH", "call it like GHOST_BRIDGE__PUBLISH__FETCH_SECS"),
+    ] {
+        let line = with(&[(wrong, "1")]).unwrap_err().to_string();
+        assert!(line.contains(wrong) && line.contains(right), "{line}");
+        assert!(with(&[(wrong, "")]).unwrap().notes().is_empty(), "an empty one is not set");
+    }
+    let notes = with(&[("GHOST_BRIDGE_PUBLISHER", "x"), ("GHOST_BRIDGE_HOME", "y"), ("OTHER", "z")]).unwrap();
+    assert_eq!(notes.notes().len(), 1);
+    assert!(notes.notes()[0].contains("GHOST_BRIDGE_PUBLISHER is unknown"), "{:?}", notes.notes());
+}
+
+#[test]
+fn where_overrides_are_listed_no_other_counts() {
+    let (fetch, attempts) = ("GHOST_BRIDGE__PUBLISH__FETCH_SECS", "GHOST_BRIDGE__PUBLISH__ATTEMPTS");
+    let set = [(fetch, "7"), (attempts, "8")];
+    let both = with(&set).unwrap();
+    assert_eq!((both.publish().fetch_secs, both.publish().attempts), (7, 8));
+    let listed = |names: &str| with(&[set[0], set[1], ("GHOST_BRIDGE_OVERRIDES", names)]).unwrap();
+    let one = listed(attempts);
+    assert_eq!((one.publish().fetch_secs, one.publish().attempts), (5, 8));
+    assert!(one.notes().len() == 1 && one.notes()[0].contains(fetch), "{:?}", one.notes());
+    let none = listed("none");
+    assert_eq!((none.publish().fetch_secs, none.publish().attempts, none.notes().len()), (5, 6, 2));
+    let all = listed(&format!("{attempts} {fetch}"));
+    assert_eq!((all.publish().fetch_secs, all.publish().attempts, all.notes().len()), (7, 8, 0));
+}

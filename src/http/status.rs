@@ -79,6 +79,8 @@ struct Publishing {
     degraded: bool,
     /// What it is, else null.
     degraded_reason: Option<String>,
+    /// Why the last attempt to reach the remote failed; null once one has come off.
+    last_failure: Option<String>,
 }
 
 /// One filed document. Times are in milliseconds, and null where the stage was not reached, or not in this run.
@@ -144,6 +146,7 @@ impl Status {
                 files_apart: publishing.files_apart(),
                 degraded: publishing.is_degraded(),
                 degraded_reason: publishing.degraded_reason(),
+                last_failure: publishing.last_failure(),
             },
             last_commands: filing.last().into_iter().map(Last::from).collect(),
         }

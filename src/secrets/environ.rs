@@ -5,7 +5,8 @@
 //! is only here and in `manager::inherited`.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, OsString, c_char};
+use std::os::unix::ffi::OsStrExt as _;
 
 unsafe extern "C" {
     /// The C library's environment: null, or a null-terminated array of `NAME=value` strings.
@@ -16,7 +17,7 @@ unsafe extern "C" {
 ///
 /// # Safety
 /// No other thread may exist yet: the environment is read and written without any lock.
-pub unsafe fn wipe(names: &[&str]) {
+pub unsafe fn wipe(names: &[OsString]) {
     // SAFETY: the caller guarantees that nobody else touches the environment, so the array and its strings stay valid
     // and unchanged but for our own writes.
     unsafe {
@@ -35,12 +36,13 @@ pub unsafe fn wipe(names: &[&str]) {
 ///
 /// # Safety
 /// `entry` must point to a writable NUL-terminated string that nobody else uses meanwhile.
-unsafe fn wipe_entry(entry: *mut c_char, names: &[&str]) {
+unsafe fn wipe_entry(entry: *mut c_char, names: &[OsString]) {
     // SAFETY: guaranteed by the caller; the borrow ends before the first write.
     let (length, start) = {
         let bytes = unsafe { CStr::from_ptr(entry) }.to_bytes();
-        let value_at =
-            |name: &&str| bytes.strip_prefix(name.as_bytes())?.first().filter(|b| **b == b'=').map(|_| name.len() + 1);
+        let value_at = |name: &OsString| {
+            bytes.strip_prefix(name.as_bytes())?.first().filter(|b| **b == b'=').map(|_| name.len() + 1)
+        };
         let Some(start) = names.iter().find_map(value_at) else { return };
         (bytes.len(), start)
     };

@@ -55,14 +55,15 @@ fn every_kind(cloud: &Cloud, next: &str) -> Vec<Vec<u8>> {
 fn the_secret_appears_nowhere() {
     let cloud = Cloud::new();
     let next = format!("next+{:032x}/=", rand::random::<u128>());
-    let secrets: Vec<Vec<u8>> = [cloud.secret.as_str(), &next].into_iter().flat_map(tells).collect();
+    let old = format!("old+{:032x}/=", rand::random::<u128>());
+    let secrets: Vec<Vec<u8>> = [cloud.secret.as_str(), &next, &old].into_iter().flat_map(tells).collect();
     let notes = cloud.world().join("notes");
     fs::create_dir(&notes).unwrap();
     let spying = cloud.git_with(&format!("{{ env; echo \"ARGUMENTS $0 $*\"; }} > \"{}/$$\"", notes.display()));
     let bridge = Bridge::start_with(&cloud, |run| {
         let ends = (Utc::now() + TimeDelta::hours(1)).to_rfc3339();
         run.env("PATH", spying).env("GPT_BRIDGE_HMAC_SECRET_NEXT", &next).env("GPT_BRIDGE_HMAC_ROTATION_ENDS", ends);
-        run.env("RUST_LOG", "trace");
+        run.env("RUST_LOG", "trace").env("GPT_BRIDGE_HMAC_SECRET_OLD", &old);
     });
     let documents = every_kind(&cloud, &next);
     for (number, bytes) in documents.iter().enumerate() {

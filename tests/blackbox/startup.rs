@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::Cloud;
 use crate::harness::cloud::describe;
 use crate::harness::snapshot::snapshot;
+use crate::harness::{Bridge, Cloud};
 
 /// Runs a command that must fail with `code` and one line on stderr that holds every one of `words`; returns the fault.
 fn refusal(command: &mut Command, code: i32, words: &[&str]) -> Option<String> {
@@ -101,8 +101,31 @@ fn secrets_that_will_not_do_are_78() {
     faults.expect("next too short", run().env(next, "short").env(ends, &soon), 78, &[next, "16"]);
     faults.expect("too far", run().env(next, other).env(ends, &far), 78, &[ends, "168"]);
     faults.expect("no instant", run().env(next, other).env(ends, "tomorrow"), 78, &[ends, "RFC 3339"]);
+    faults.expect("to itself", run().env(next, &cloud.secret).env(ends, &soon), 78, &[next, "unset it"]);
     drop(faults);
     assert_eq!(snapshot(cloud.root(), &[]), before, "nothing is created by half");
+}
+
+#[test]
+fn the_log_says_when_a_rotation_is_open_and_when_it_ends() {
+    let cloud = Cloud::alone();
+    let ends = chrono::Utc::now() + chrono::TimeDelta::seconds(3);
+    let rotating = |run: &mut Command| {
+        run.env("GPT_BRIDGE_HMAC_SECRET_NEXT", "the-next-secret-of-32-bytes-00000");
+        run.env("GPT_BRIDGE_HMAC_ROTATION_ENDS", ends.to_rfc3339());
+    };
+    let bridge = Bridge::start_with(&cloud, rotating);
+    let is_said = |words: &str| bridge.log().lines().any(|line| line.contains(words));
+    let over = "only the next secret counts from now on";
+    // A machine that took so long for the start proves nothing of what is said before the end.
+    if chrono::Utc::now() < ends {
+        assert!(is_said("the secret is being rotated") && is_said(&ends.format("%Y-%m-%dT%H:%M:%S").to_string()));
+    }
+    bridge.wait_for("the end of the rotation", || is_said(over) || is_said("the rotation ended at"));
+    bridge.stop();
+    let bridge = Bridge::start_with(&cloud, rotating);
+    assert!(bridge.log().contains("the rotation ended at"), "{}", bridge.log());
+    bridge.stop();
 }
 
 #[test]
@@ -222,6 +245,12 @@ fn a_bad_configuration_file_names_file_and_key() {
         78,
         &["windov"],
     );
+    faults.expect(
+        "an underscore too few",
+        cloud.bridge(&["run"]).env("GHOST_BRIDGE_PUBLISH__WINDOW", "5"),
+        78,
+        &["GHOST_BRIDGE_PUBLISH__WINDOW", "GHOST_BRIDGE__PUBLISH__WINDOW"],
+    );
     drop(faults);
     assert_eq!(snapshot(cloud.root(), &[]), before, "nothing is created by half");
 }
@@ -254,7 +283,7 @@ fn a_repository_that_cannot_be_written_is_78() {
     let bridge = cloud.bridge(&["run"]);
     let mut command = apart("mount --bind .git .git && mount -o remount,bind,ro .git && exec timeout 60 \"$0\" run");
     command.arg(bridge.get_program()).current_dir(cloud.root());
-    command.envs(bridge.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env_clear().envs(bridge.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let before = snapshot(cloud.root(), &[]);
     assert_eq!(refusal(&mut command, 78, &[".git", "cannot be written", "permission"]), None);
     assert_eq!(snapshot(cloud.root(), &[]), before, "nothing was created");

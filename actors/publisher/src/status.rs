@@ -37,6 +37,7 @@ pub struct PublisherStatus {
     unpushed: AtomicU64,
     degraded: AtomicBool,
     reason: Mutex<Option<String>>,
+    failure: Mutex<Option<String>>,
     pushes_ok: AtomicU64,
     pushes_overtaken: AtomicU64,
     pushes_failed: AtomicU64,
@@ -69,6 +70,12 @@ impl PublisherStatus {
     #[must_use]
     pub fn degraded_reason(&self) -> Option<String> {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the last attempt to reach the remote failed, in one line; nothing from the next one on that comes off.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Pushes that ended so. One that failed may have failed before it began, because the remote could not be reached while
@@ -185,6 +192,10 @@ impl PublisherStatus {
 
     pub(crate) fn pushed(&self, push: Push) {
         self.counter(push).fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_last_failure(&self, reason: Option<String>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     pub(crate) fn set_degraded(&self, reason: Option<String>) {

@@ -51,14 +51,19 @@ impl Bridge<'_> {
 
 /// One request on a connection of its own; `line` is the method and the path.
 pub fn request(address: SocketAddr, line: &str) -> Answer {
+    request_with(address, &format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close"))
+}
+
+/// The same with a head of the test's own, without its end.
+pub fn request_with(address: SocketAddr, head: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "{line} HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "{head}\r\n\r\n").unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     let text = String::from_utf8(bytes).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{line}: {text:?}"));
-    let mut lines = head.lines();
+    let (top, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{head}: {text:?}"));
+    let mut lines = top.lines();
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let headers = lines.map(|line| line.split_once(": ").unwrap());
     let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();

@@ -348,6 +348,14 @@ fn a_secret_that_is_gone_is_no_forgery() {
     assert_eq!(later.status.code(), Some(0));
     let signatures = &read(&later.stdout)["signatures"];
     assert_eq!((&signatures["good"], &signatures["cannot_be_checked"]), (&0.into(), &executed.into()));
+    // Under another name it serves to look back.
+    let old = other(cloud.bridge(&["audit", "--json"]).env("GPT_BRIDGE_HMAC_SECRET_OLD", &cloud.secret));
+    let signatures = &read(&old.stdout)["signatures"];
+    assert_eq!((&signatures["good"], &signatures["cannot_be_checked"]), (&executed.into(), &0.into()), "{signatures}");
+    let only = ["GPT_BRIDGE_HMAC_SECRET_2025", "GPT_BRIDGE_HMAC_SECRET_OLD"];
+    let mut command = cloud.bridge(&["audit", "--json"]);
+    command.env_remove("GPT_BRIDGE_HMAC_SECRET").env(only[0], "a secret of long ago").env(only[1], &cloud.secret);
+    assert_eq!(read(&command.output().unwrap().stdout)["signatures"]["good"], executed);
     let none = cloud.bridge(&["audit"]).env_remove("GPT_BRIDGE_HMAC_SECRET").output().unwrap();
     assert!(String::from_utf8_lossy(&none.stdout).contains("not checked: GPT_BRIDGE_HMAC_SECRET is not set"));
     // Signed anew with a secret that somebody made up, in a repository without a commit.

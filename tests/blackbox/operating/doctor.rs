@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::harness::cloud::{describe, set_mode};
 use crate::harness::snapshot::snapshot;
-use crate::harness::{Bridge, Cloud};
+use crate::harness::{Bridge, Cloud, Doc};
 
 use super::json;
 
@@ -88,4 +88,37 @@ fn what_is_broken_is_named_with_its_remedy() {
     let none = cloud.bridge(&["doctor", "--json"]).env_remove("GPT_BRIDGE_HMAC_SECRET").output().unwrap();
     let report: Value = serde_json::from_slice(&none.stdout).unwrap();
     assert!(of(&report, "secret").1.contains("is not set") && none.status.code() == Some(1));
+}
+
+#[test]
+fn a_degraded_bridge_is_asked_and_fails() {
+    let cloud = Cloud::new();
+    let bridge = Bridge::start_with(&cloud, |run| {
+        run.env("GHOST_BRIDGE__PUBLISH__ATTEMPTS", "1");
+    });
+    let listen = bridge.address().to_string();
+    let asked = || {
+        let mut command = cloud.bridge(&["doctor", "--json"]);
+        let output = command.env("GHOST_BRIDGE__HTTP__LISTEN", &listen).output().unwrap();
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    bridge.wait_for("it to be ready", || bridge.get("/readyz").status == 200);
+    assert_eq!(of(&asked().1, "bridge").0, ["ok"]);
+    let away = cloud.world().join("away.git");
+    fs::rename(cloud.remote(), &away).unwrap();
+    cloud.submit(&Doc::noop("meanwhile"));
+    bridge.wait_for("it to be degraded", || bridge.get("/readyz").status == 503);
+    // The remote itself is well again; the bridge has yet to find out.
+    fs::rename(&away, cloud.remote()).unwrap();
+    let (status, report) = asked();
+    let (states, words) = of(&report, "bridge");
+    assert_eq!((states, status), (vec!["fail"], Some(1)), "{report:#}");
+    assert!(words.contains("degraded: publisher: "), "{words}");
+    // Another one's address.
+    let mut command = cloud.bridge(&["doctor", "--json"]);
+    let output = command.env("GHOST_BRIDGE__HTTP__LISTEN", "127.0.0.1:1").output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (states, words) = of(&report, "bridge");
+    assert!(states == ["warn"] && words.contains("does not answer at 127.0.0.1:1"), "{report:#}");
+    bridge.stop();
 }

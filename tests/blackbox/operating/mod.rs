@@ -11,6 +11,7 @@ use crate::harness::{Cloud, Doc};
 mod audit;
 mod doctor;
 mod look;
+mod smoke;
 mod status;
 
 /// Runs the program; its exit status must be `status`.

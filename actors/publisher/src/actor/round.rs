@@ -215,6 +215,7 @@ impl Publisher {
 
     fn reached(&mut self, now: Instant, pushed: bool) {
         self.status.set_reached();
+        self.status.set_last_failure(None);
         let over = if pushed { self.remote.pushed(now) } else { self.remote.succeeded(now) };
         if let Some(trouble) = over {
             tracing::info!(was = trouble.reason(), "publishing again");
@@ -230,6 +231,7 @@ impl Publisher {
     fn unreachable(&mut self, error: &dyn std::error::Error, now: Instant) {
         let reason = error.to_string();
         let reason = reason.as_str();
+        self.status.set_last_failure(Some(reason.to_owned()));
         // A look at the remote while there is nothing to push is no push.
         if self.view.unpushed > 0 {
             self.status.pushed(Push::Failed);
