@@ -4,15 +4,31 @@
 // its processes, and `pm2 save` writes it to ~/.pm2/dump.pm2: keep that folder private (chmod 700 ~/.pm2), or start the
 // bridge from systemd with an EnvironmentFile (ghost-bridge.service).
 // After a change of the environment: pm2 restart config/ecosystem.config.cjs --update-env
+//
+// Each CLOUD has an app of its own, whose name follows from CLOUD (GHOST_BRIDGE_APP names it otherwise). All are in PM2's
+// namespace ghost-bridge, so that `pm2 logs ghost-bridge` and `pm2 stop ghost-bridge` mean all of them.
+const crypto = require("crypto");
+const fs = require("fs");
 const path = require("path");
 
 const home = process.env.GHOST_BRIDGE_HOME || path.resolve(__dirname, "..");
 for (const name of ["CLOUD", "GPT_BRIDGE_HMAC_SECRET"]) {
   if (!process.env[name]) throw new Error(`set ${name} before you start PM2`);
 }
-const env = {};
+
+// The bridge runs in another folder than this shell: a relative path would mean another one there.
+let cloud = path.resolve(process.env.CLOUD);
+try {
+  cloud = fs.realpathSync(cloud);
+} catch {
+  // The bridge says what is wrong with it.
+}
+const digest = crypto.createHash("sha256").update(cloud).digest("hex").slice(0, 6);
+const folder = path.basename(cloud).replace(/[^A-Za-z0-9_.]+/g, "-");
+const app = process.env.GHOST_BRIDGE_APP || `ghost-bridge-${folder}-${digest}`;
+
+const env = { CLOUD: cloud };
 for (const name of [
-  "CLOUD",
   "GPT_BRIDGE_HMAC_SECRET",
   "GPT_BRIDGE_HMAC_SECRET_NEXT",
   "GPT_BRIDGE_HMAC_ROTATION_ENDS",
@@ -23,11 +39,17 @@ for (const name of [
   // rotation would not end.
   env[name] = process.env[name] || "";
 }
+if (env.GHOST_BRIDGE_CONFIG) env.GHOST_BRIDGE_CONFIG = path.resolve(env.GHOST_BRIDGE_CONFIG);
+// The same for overrides of single keys, whose names nobody knows beforehand: the bridge takes those that are listed.
+const overrides = Object.keys(process.env).filter((name) => name.startsWith("GHOST_BRIDGE__") && process.env[name]);
+for (const name of overrides) env[name] = process.env[name];
+env.GHOST_BRIDGE_OVERRIDES = overrides.sort().join(" ") || "none";
 
 module.exports = {
   apps: [
     {
-      name: "ghost-bridge",
+      name: app,
+      namespace: "ghost-bridge",
       script: path.join(home, "target/release/ghost-bridge"),
       args: "run --log-format json",
       interpreter: "none",

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use chrono::Utc;
+use protocol::time::format_utc;
 
 use crate::exit::Failure;
 use crate::instance::InstanceLock;
 use crate::layout::Layout;
 use crate::manager::Inherited;
-use crate::secrets::Taken;
+use crate::secrets::{CURRENT, NEXT, Taken};
 use crate::service::{self, Setup};
-use crate::telemetry;
+use crate::telemetry::{self, Outputs};
 
 use super::Globals;
 
@@ -23,7 +24,9 @@ pub fn run(globals: &Globals, taken: Taken, inherited: Inherited) -> Result<(), 
     #[cfg(feature = "failpoints")]
     let _deaths = fail::FailScenario::setup();
     let secrets = super::secrets(taken)?;
-    telemetry::start(globals.log_format())?;
+    // PM2 keeps what is written to stderr as errors.
+    let outputs = if inherited.channel.is_some() { Outputs::Both } else { Outputs::Stderr };
+    telemetry::start(globals.log_format(), outputs)?;
     for name in secrets.with_blanks() {
         tracing::warn!(
             name,
@@ -31,6 +34,18 @@ pub fn run(globals: &Globals, taken: Taken, inherited: Inherited) -> Result<(), 
         );
     }
     let settings = globals.settings()?;
+    settings.notes().iter().for_each(|note| tracing::warn!("{note}"));
+    if let Some(rotation) = &secrets.rotation {
+        let ends = format_utc(rotation.ends);
+        match secrets.current_is_over(Utc::now()) {
+            false => tracing::info!(
+                "the secret is being rotated: {CURRENT} and {NEXT} count until {ends}, from then on only {NEXT}"
+            ),
+            true => tracing::warn!(
+                "the rotation ended at {ends}: only {NEXT} counts; set {CURRENT} to it, and unset {NEXT} and its end"
+            ),
+        }
+    }
     let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
     let config = settings.resolve(layout.cloud()).map_err(Failure::config)?;
     let setup = Setup { cloud: layout.cloud().to_owned(), config, keyring: Arc::new(secrets.keyring()) };

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use chrono::{TimeDelta, Utc};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::cloud::{BINARY, describe, set_mode, write};
 use crate::harness::git::{assert_sound, results, with_subject};
@@ -14,7 +14,10 @@ use crate::harness::{Cloud, Doc, LONG_PATIENCE, PATIENCE, audit, poll};
 
 /// Names another PM2 than the one on `PATH`.
 const PROGRAM: &str = "GHOST_BRIDGE_PM2";
+/// What the app is called in most tests, and the namespace of all.
 const NAME: &str = "ghost-bridge";
+/// Names the app otherwise than by its CLOUD.
+const APP: &str = "GHOST_BRIDGE_APP";
 /// How much of the logs a failing test prints.
 const TAIL_LINES: usize = 40;
 
@@ -46,10 +49,12 @@ impl<'a> Pm2<'a> {
 
     /// The same with these variables for the daemon.
     fn with(cloud: &'a Cloud, daemon: &[(&str, &str)]) -> Option<Self> {
-        let pm2 = Self { cloud, program: program()?, environment: Vec::new() };
+        let pm2 = Self { cloud, program: program()?, environment: vec![(APP.to_owned(), NAME.to_owned())] };
         let script = pm2.script();
         fs::create_dir_all(script.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink(BINARY, &script).unwrap();
+        fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("package.json"), pm2.installed().join("package.json"))
+            .unwrap();
         pm2.done(pm2.command(&["ping"]).envs(daemon.iter().copied()));
         Some(pm2)
     }
@@ -104,10 +109,13 @@ impl<'a> Pm2<'a> {
     }
 
     fn named(&self, name: &str) -> Option<Value> {
+        self.all().into_iter().find(|process| process["name"] == name)
+    }
+
+    fn all(&self) -> Vec<Value> {
         let printed = self.run(&["jlist"]);
         let list = printed.lines().rev().find(|line| line.starts_with('[')).expect("a list");
-        let list: Vec<Value> = serde_json::from_str(list).unwrap();
-        list.into_iter().find(|process| process["name"] == name)
+        serde_json::from_str(list).unwrap()
     }
 
     fn status(&self) -> String {
@@ -131,8 +139,12 @@ impl<'a> Pm2<'a> {
 
     /// The bridge's own log.
     fn log(&self) -> String {
-        let read = |name: &str| fs::read_to_string(self.home().join("logs").join(name)).unwrap_or_default();
-        read("ghost-bridge-error.log") + &read("ghost-bridge-out.log")
+        self.kept("error") + &self.kept("out")
+    }
+
+    /// What PM2 kept of one of its outputs.
+    fn kept(&self, output: &str) -> String {
+        fs::read_to_string(self.home().join(format!("logs/{NAME}-{output}.log"))).unwrap_or_default()
     }
 
     fn starts(&self) -> usize {
@@ -235,6 +247,7 @@ fn it_is_online_once_it_says_so_shows_its_figures_serves_and_stops_in_order() {
     assert!(has(&["script path", pm2.script().to_str().unwrap()]), "{described}");
     assert!(has(&["exec cwd", pm2.installed().to_str().unwrap()]), "{described}");
     assert!(has(&["exec mode", "fork"]), "{described}");
+    assert!(has(&["version", env!("CARGO_PKG_VERSION")]), "{described}");
     for figure in ["Pending", "In flight", "Mailbox executor", "Unpushed", "Degraded"] {
         assert!(has(&[figure]), "{figure} in\n{described}");
     }
@@ -335,4 +348,96 @@ fn a_wrong_configuration_is_not_started_again_and_again() {
     pm2.run(&["restart", &ecosystem(), "--update-env"]);
     assert_eq!(pm2.status(), "online");
     pm2.stop();
+}
+
+#[test]
+fn good_lines_go_to_the_one_log_and_warnings_to_the_other() {
+    let cloud = Cloud::new();
+    let Some(mut pm2) = Pm2::new(&cloud) else { return };
+    pm2.set("GHOST_BRIDGE_NOBODY_KNOWS_THIS", "x");
+    pm2.run(&["start", &ecosystem()]);
+    assert!(poll(PATIENCE, || pm2.kept("out").contains("ready: watching")), "{}", pm2.log());
+    assert!(poll(PATIENCE, || pm2.kept("error").contains("GHOST_BRIDGE_NOBODY_KNOWS_THIS")), "{}", pm2.log());
+    pm2.stop();
+    let levels = |output: &str| -> std::collections::BTreeSet<String> {
+        let line = |line: &str| serde_json::from_str::<Value>(line).unwrap()["level"].as_str().unwrap().to_owned();
+        pm2.kept(output).lines().map(line).collect()
+    };
+    assert_eq!((levels("out"), levels("error")), (["INFO".to_owned()].into(), ["WARN".to_owned()].into()));
+}
+
+#[test]
+fn an_override_follows_a_restart_and_is_withdrawn_by_one() {
+    let cloud = Cloud::new();
+    let Some(mut pm2) = Pm2::new(&cloud) else { return };
+    let allow = "GHOST_BRIDGE__TARGETS__MAIN__ALLOW_DELETE";
+    cloud.write("a.txt", "x");
+    let delete = |id: &str| {
+        let op = json!([{ "op": "deleteFile", "path": "a.txt" }]);
+        let document = Doc::new(id, op).with("allowedActions", json!(["writeFile", "moveFile", "deleteFile"]));
+        cloud.drop_file(&format!("{id}.json"), &document.signed(&cloud.secret));
+        let (result, letter) = (format!("archive/{id}.json"), format!("dead_letter/{id}.json"));
+        assert!(poll(PATIENCE, || cloud.exists(&result) || cloud.exists(&letter)), "{id} is judged");
+        cloud.exists(&letter).then(|| cloud.json(&letter)["reason"].as_str().unwrap().to_owned())
+    };
+    let denied = Some("delete_denied".to_owned());
+    pm2.run(&["start", &ecosystem()]);
+    assert_eq!(delete("before"), denied);
+    pm2.set(allow, "true");
+    pm2.run(&["restart", &ecosystem(), "--update-env"]);
+    assert_eq!(delete("allowed"), None, "it was set");
+    cloud.write("a.txt", "x");
+    pm2.unset(allow);
+    pm2.run(&["restart", &ecosystem(), "--update-env"]);
+    assert_eq!(delete("after"), denied, "it was withdrawn");
+    // Also by an end that PM2 answers with a start of its own.
+    kill_process(pm2.pid(), Signal::KILL).unwrap();
+    pm2.becomes("the restart", |process| process["pm2_env"]["status"] == "online" && process["pid"] != 0);
+    assert_eq!(delete("restarted"), denied);
+    pm2.set(allow, "true");
+    pm2.run(&["start", &ecosystem()]);
+    assert_eq!(delete("again"), None, "a start of what runs is a restart");
+    pm2.stop();
+}
+
+#[test]
+fn each_cloud_has_an_app_of_its_own() {
+    let (cloud, other) = (Cloud::new(), Cloud::new());
+    let Some(mut pm2) = Pm2::new(&cloud) else { return };
+    pm2.unset(APP);
+    let start = |pm2: &Pm2<'_>, cloud: &Cloud| {
+        let mut command = pm2.command(&["start", &ecosystem()]);
+        pm2.done(command.env("CLOUD", cloud.root()).env("GPT_BRIDGE_HMAC_SECRET", &cloud.secret));
+    };
+    let serves = |cloud: &Cloud, id: &str| {
+        cloud.drop_file(&format!("{id}.json"), &Doc::noop(id).signed(&cloud.secret));
+        assert!(poll(PATIENCE, || cloud.exists(&format!("archive/{id}.json"))), "{id} is executed");
+    };
+    start(&pm2, &cloud);
+    serves(&cloud, "first");
+    let first = pm2.all()[0].clone();
+    start(&pm2, &other);
+    serves(&other, "second");
+    serves(&cloud, "third");
+    let all = pm2.all();
+    assert_eq!(all.len(), 2);
+    let untouched = all.iter().find(|process| process["name"] == first["name"]).unwrap();
+    assert_eq!((&untouched["pid"], &untouched["pm2_env"]["restart_time"]), (&first["pid"], &json!(0)));
+    for process in &all {
+        let name = process["name"].as_str().unwrap();
+        assert!(name.starts_with("ghost-bridge-cloud-"), "{name}");
+        assert_eq!(process["pm2_env"]["namespace"], NAME);
+        let own = pm2.run(&["logs", name, "--nostream", "--lines", "100"]);
+        assert!(own.contains("ready: watching"), "{name}:\n{own}");
+    }
+    // By the name of all both are followed.
+    let seen = cloud.fresh("logs");
+    let mut follow = pm2.command(&["logs", NAME, "--lines", "100"]);
+    let mut follow = follow.stdout(fs::File::create(&seen).unwrap()).spawn().unwrap();
+    let both = poll(PATIENCE, || fs::read_to_string(&seen).unwrap().matches("ready: watching").count() == 2);
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    assert!(both, "{}", fs::read_to_string(&seen).unwrap());
+    pm2.run(&["stop", NAME]);
+    assert!(poll(PATIENCE, || pm2.all().iter().all(|process| process["pm2_env"]["status"] == "stopped")), "both stop");
 }
