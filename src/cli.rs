@@ -105,6 +105,7 @@ enum Command {
     /// Sign a command document and print it, or put it into CLOUD/commands/
     Sign(sign::Args),
     /// Send a no-op through the running bridge and time what comes back
+    #[command(after_long_help = smoke::TEACH)]
     Smoke,
     /// Plan a filed command once more, and say whether the same diff comes of it
     Replay(replay::Args),

@@ -116,7 +116,7 @@ fn text(report: &Report, all: bool) -> String {
         (true, 0) => writeln!(text, "signatures  {} good", report.signatures_good),
         (true, unknown) => writeln!(
             text,
-            "signatures  {} good, {unknown} cannot be checked: their secret is no longer there",
+            "signatures  {} good, {unknown} cannot be checked: their secret is not at hand (set it as GPT_BRIDGE_HMAC_SECRET_OLD)",
             report.signatures_good
         ),
     };

@@ -41,6 +41,18 @@ const PUSHED: &str = "pushed";
 /// The no-op.
 const NOOP: &str = r#"{"patchType":"ops","payload":{"inline":{"version":"noop","ops":[{"op":"noop"}]}}}"#;
 
+/// What `smoke --help` says besides.
+pub const TEACH: &str = "\
+It signs a no-op with the secret, puts it into commands/, and waits for its artifacts, its commit and, where a remote is \
+configured, until the remote has that commit. It needs the bridge's own CLOUD, secret and configuration: by these it asks \
+the bridge (GET /status) why something did not come.
+
+Exit status: 0 all came within 10 s, 1 something did not (the line says what, and why).
+
+Examples:
+  ghost-bridge smoke
+  ghost-bridge --cloud ~/sync --config /etc/ghost-bridge/bridge.toml smoke";
+
 /// Something that must come, and when it came.
 struct Milestone {
     name: &'static str,

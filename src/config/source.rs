@@ -72,8 +72,9 @@ impl Source {
                     overrides.push(Override { variable: variable.clone(), path: key_path(name), value });
                 }
                 Some(_) => notes.push(format!(
-                    "environment variable {variable} does not count, because {COUNTING} does not list it; restart by the file \
-                     that sets {COUNTING} (pm2 restart config/ecosystem.config.cjs --update-env), or add it there"
+                    "environment variable {variable} does not count, since {COUNTING} does not list it: it was withdrawn and \
+                     PM2 keeps it, or it was set past the file that lists them (to set it, restart by \
+                     config/ecosystem.config.cjs)"
                 )),
                 None if KNOWN.contains(&variable.as_str()) => {}
                 None => notes.push(stray(variable)?),
