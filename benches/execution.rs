@@ -158,12 +158,13 @@ fn pipeline(cloud: &Path, expected: u64, done: mpsc::Sender<Instant>) -> Port<Ca
     let targets = Targets::from([("MAIN".to_owned(), target)]);
     let status = Arc::new(ExecutorStatus::default());
     let runner = Arc::new(Launcher::default());
-    let core = Executor::new(&targets, Checks::new(), runner, ledger, journal.clone(), Arc::clone(&status)).unwrap();
+    let core = Executor::new(&targets, Checks::new(), runner, journal.clone(), Arc::clone(&status)).unwrap();
     let around = Surroundings { archiver: outcomes.clone(), publisher: noted, lifeline: lifeline("executor") };
     let executor = ExecutorActor::new(&targets, core, journal, BTreeMap::new(), status, around);
     let verified = Port::new(start(move || executor), gauge("executor"));
     let judge = Judge {
         keyring,
+        ledger,
         targets: ["MAIN".to_owned()].into(),
         checks: [].into(),
         time: TimeRules { clock_skew: TimeDelta::seconds(30), max_lifetime: TimeDelta::days(1) },

@@ -91,7 +91,7 @@ pub fn run(setup: Setup, inherited: Inherited, announce: impl FnOnce()) -> Resul
     let observed = Arc::new(observed);
     http::start(setup.config.http, Arc::clone(&observed))?;
     announce();
-    let ledger = Arc::new(Ledger::default());
+    let ledger = Arc::new(Ledger::reading(archiver::Filed::under(&setup.cloud)));
     let (journal, left) = Journal::open(&setup.cloud).map_err(|error| Failure::config(error.to_string()))?;
     if let Err(error) = publisher::restore_log(&setup.publisher()) {
         tracing::warn!(%error, "the audit log on disk is taken as it is: it cannot be compared with the published one");
@@ -214,22 +214,22 @@ impl Setup {
     fn executor(
         &self,
         targets: &BTreeMap<String, TargetConfig>,
-        ledger: Arc<Ledger>,
         journal: Journal,
         status: Arc<ExecutorStatus>,
     ) -> Result<Executor, Failure> {
         let (checks, runner) = (self.config.checks.clone(), Arc::new(Launcher::default()));
-        Executor::new(targets, checks, runner, ledger, journal, status).map_err(|error| {
+        Executor::new(targets, checks, runner, journal, status).map_err(|error| {
             let cause = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
             Failure::config(format!("{error}{cause}"))
         })
     }
 
-    fn judge(&self) -> Judge {
+    fn judge(&self, ledger: &Arc<Ledger>) -> Judge {
         let ingest = &self.config.ingest;
         let seconds = |seconds: u64| TimeDelta::seconds(i64::try_from(seconds).unwrap_or(i64::from(u32::MAX)));
         Judge {
             keyring: Arc::clone(&self.keyring),
+            ledger: Arc::clone(ledger),
             targets: self.config.targets.keys().cloned().collect(),
             checks: self.config.checks.keys().cloned().collect(),
             time: TimeRules {
@@ -313,13 +313,13 @@ impl Pipeline {
         let outcomes = Port::new(archiver, Arc::clone(&observed.archiver.mailbox));
 
         let (targets, status) = (targets(&setup.config, &setup.cloud), Arc::clone(&observed.executing));
-        let core = setup.executor(&targets, Arc::clone(ledger), journal.clone(), Arc::clone(&status))?;
+        let core = setup.executor(&targets, journal.clone(), Arc::clone(&status))?;
         let around =
             Surroundings { archiver: outcomes.clone(), publisher: noted, lifeline: lifeline(&observed.executor) };
         let executor = ExecutorActor::new(&targets, core, journal.clone(), attempts, status, around);
         let verified = Port::new(threads.start(move || executor), Arc::clone(&observed.executor.mailbox));
 
-        let (judge, line) = (setup.judge(), lifeline(&observed.verifier));
+        let (judge, line) = (setup.judge(ledger), lifeline(&observed.verifier));
         let verifier = threads.start(move || Verifier::new(judge, verified, outcomes, line));
         let candidates = Port::new(verifier, Arc::clone(&observed.verifier.mailbox));
 
@@ -397,9 +397,9 @@ fn unrecovered(error: archiver::RecoverError) -> Failure {
 /// What the archiver is to file of what another life of the process executed. Its document may still lie in `commands/`;
 /// no place in flight is taken by it.
 fn backlog(recovered: Recovered) -> Outcome {
-    let Recovered { file, command, execution, receipt } = recovered;
+    let Recovered { file, command, execution, receipt, licence } = recovered;
     let ticket = Ticket::of_another_life(file);
-    Outcome::Executed(Executed { ticket, command, execution, receipt, recovered: true })
+    Outcome::Executed(Executed { ticket, command, execution, receipt, licence })
 }
 
 /// The signals that end the service. From the moment that they are listened for they kill nothing.

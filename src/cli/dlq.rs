@@ -1,11 +1,10 @@
-//! `ghost-bridge dlq`: the dead letters: which there are, what they say, and whether one can go in again as it is.
+//! `ghost-bridge dlq`: the dead letters: which there are, what they say, and putting one in again, signed anew.
 
 use std::fmt::Write as _;
 
 use chrono::Utc;
 use clap::Subcommand;
 use protocol::command::Document;
-use protocol::digest::Sha256;
 use protocol::git_id::ObjectFormat;
 use protocol::id::CommandId;
 use protocol::reason::Reason;
@@ -30,18 +29,14 @@ use letters::Letter;
 const MAX_LISTED: usize = 1_000_000;
 /// How much of a detail a row of the table shows, in characters.
 const DETAIL_CHARS: usize = 100;
-/// How many line breaks are tried behind a document to tell it from those that were filed.
-const MAX_LINE_BREAKS: usize = 1_000;
 
 const TEACH: &str = "\
-A dead letter is a document that was refused, or a command that failed and was undone. `requeue` puts the document into \
-CLOUD/commands/ again, as it is: for one that failed for a cause that is gone, such as a target that was not configured \
-or a file that was in the way. It must still be signed by a secret at hand, lie within its time, and its id must be free; \
-an id is taken for ever once its command was executed, however that ended. Otherwise it has to be signed anew, and the \
-line says how.
-
-The bridge takes away without a word what it filed before, byte for byte. So a line break is put behind the document, \
-which its signature does not cover.
+A dead letter is a document that was refused, or a command that failed and was undone. `requeue` signs the document anew \
+and puts it into CLOUD/commands/: for one that failed for a cause that is gone, such as a target that was not configured \
+or a file that was in the way. A document counts once, however it is spelled, so it becomes another one: valid from now, \
+for as long as it was, with a fresh nonce. It keeps its id where that is free, and gets a new one where a command that bears \
+it was executed, however that ended. Its signature must be by a secret at hand, so that nobody's forgery is signed; else \
+look at it and sign it anew yourself, as the line says.
 
 Exit status: 0 done, 1 no such dead letter, or it cannot go in again.
 
@@ -83,7 +78,7 @@ enum Command {
         #[arg(long)]
         unsigned: bool,
     },
-    /// Put a dead letter's document into CLOUD/commands/ again, as it is
+    /// Sign a dead letter's document anew and put it into CLOUD/commands/
     Requeue {
         /// The document's id, or the dead letter's file name
         #[arg(value_name = "ID")]
@@ -206,7 +201,8 @@ struct Requeue<'a> {
 
 impl Requeue<'_> {
     fn run(&self, name: &str, taken: Taken) -> Result<(), Failure> {
-        let keyring = super::secrets(taken)?.keyring();
+        let secrets = super::secrets(taken)?;
+        let keyring = secrets.keyring();
         let shelf = Shelf::list(self.root).map_err(unreadable)?;
         let letter = letters::find(self.root, &shelf, name)?;
         let raw = letter.document()?;
@@ -219,18 +215,21 @@ impl Requeue<'_> {
             .authenticate(&keyring, now)
             .map_err(|_| refuse("no secret that counts now has signed it".to_owned()))?;
         let ingest = self.settings.ingest();
-        if let Some(objection) = sign::objection(authentic.document().object(), self.known, &ingest, now) {
+        let taken = authentic.document().id().is_none_or(|id| taken_by(&chain, id.as_str()).is_some());
+        let mut draft = Draft::parse(raw.as_bytes())?;
+        draft.renew(now, taken).map_err(refuse)?;
+        draft.sign(&keyring, sign::slot(false, &secrets, now)?)?;
+        let object = draft.object()?;
+        if let Some(objection) = sign::objection(&object, self.known, &ingest, now) {
             return Err(refuse(format!("the bridge would refuse it: {objection}")));
         }
-        let id = authentic.document().id().ok_or_else(|| refuse("it has no id".to_owned()))?;
-        if let Some(position) = taken_by(&chain, id.as_str()) {
-            return Err(refuse(format!("the id {id} is taken (line {position} of the audit log)")));
-        }
-        let bytes = fresh(raw, &chain);
-        if bytes.len() as u64 > ingest.max_command_bytes {
+        let text = draft.to_text();
+        if text.len() as u64 > ingest.max_command_bytes {
             return Err(refuse(format!("it is larger than {} bytes", ingest.max_command_bytes)));
         }
-        let path = submit(self.layout, &id, &bytes)?;
+        let id = object.get("id").and_then(protocol::json::Value::as_str).map(CommandId::parse);
+        let Some(Ok(id)) = id else { return Err(refuse("it has no id".to_owned())) };
+        let path = submit(self.layout, &id, text.as_bytes())?;
         print(&format!("{}\n", path.display()))
     }
 
@@ -242,20 +241,6 @@ impl Requeue<'_> {
             "sign it anew: ghost-bridge --cloud {cloud} dlq show {name} --unsigned | ghost-bridge --cloud {cloud} sign --fill --submit"
         )
     }
-}
-
-/// The document with as many line breaks behind it as tell it from every one that was filed: those the bridge takes away
-/// without a word.
-fn fresh(raw: &str, chain: &Chain) -> Vec<u8> {
-    let filed: std::collections::HashSet<Sha256> = chain.lines.iter().map(|line| line.input).collect();
-    let mut bytes = raw.as_bytes().to_vec();
-    for _ in 0..MAX_LINE_BREAKS {
-        if !filed.contains(&Sha256::of(&bytes)) {
-            break;
-        }
-        bytes.push(b'\n');
-    }
-    bytes
 }
 
 /// `text` as a shell takes it for one word.
@@ -283,21 +268,5 @@ mod tests {
         for (text, wanted) in [("/srv/sync", "/srv/sync"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''")] {
             assert_eq!(quoted(text), wanted);
         }
-    }
-
-    #[test]
-    fn a_document_differs_from_all_that_were_filed_in_line_breaks_alone() {
-        let line = |text: &str| chain::Line {
-            position: 1,
-            id: None,
-            result: protocol::audit::AuditResult::Rejected(Reason::Expired),
-            exit: None,
-            files_changed: 0,
-            hmac_ok: true,
-            input: Sha256::of(text.as_bytes()),
-        };
-        let chain = Chain { lines: vec![line("{}"), line("{}\n"), line("{}\n\n\n")], ..Chain::default() };
-        assert_eq!(fresh("{}", &chain), b"{}\n\n");
-        assert_eq!(fresh("[]", &chain), b"[]");
     }
 }

@@ -82,7 +82,6 @@ impl Draft {
     /// When `ttl` leads beyond all dates.
     pub fn fill(&mut self, now: DateTime<Utc>, ttl: TimeDelta) -> Result<(), Failure> {
         let object = self.object()?;
-        let id = format!("cmd-{}-{:08x}", now.format("%Y%m%dT%H%M%SZ"), rand::random::<u32>());
         // An issued_at that is no instant is left to the schema check; the default keeps the rest useful.
         let issued = object.get("issued_at").and_then(Value::as_str).and_then(parse_rfc3339).unwrap_or(now);
         let expires = issued
@@ -91,10 +90,10 @@ impl Draft {
         let constraints = format!(r#"{{"maxRuntimeMs":60000,"maxFilesChanged":{}}}"#, ops(&object).max(1));
         let defaults = [
             ("schemaVersion", quoted(SCHEMA_VERSION)),
-            ("id", quoted(&id)),
+            ("id", quoted(&fresh_id(now))),
             ("issued_at", quoted(&format_utc(now))),
             ("expires_at", quoted(&format_utc(expires))),
-            ("nonce", quoted(&format!("{:016x}", rand::random::<u64>()))),
+            ("nonce", quoted(&nonce())),
             ("target", quoted("MAIN")),
             ("action", quoted(ACTION)),
             ("patchType", quoted("hybrid")),
@@ -106,6 +105,27 @@ impl Draft {
             if !object.contains_key(key) {
                 self.set(key, value);
             }
+        }
+        Ok(())
+    }
+
+    /// Makes another document of it that says the same: valid from `now`, for as long as it was, with a fresh nonce, and a
+    /// fresh id where its own is `taken`.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub fn renew(&mut self, now: DateTime<Utc>, taken: bool) -> Result<(), String> {
+        let object = self.object().map_err(|failure| failure.to_string())?;
+        let instant = |key: &str| object.get(key).and_then(Value::as_str).and_then(parse_rfc3339);
+        let (Some(issued), Some(expires)) = (instant("issued_at"), instant("expires_at")) else {
+            return Err("it does not say how long it was valid".to_owned());
+        };
+        let expires = now.checked_add_signed(expires - issued).ok_or("its time leads beyond all dates")?;
+        self.set("issued_at", quoted(&format_utc(now)));
+        self.set("expires_at", quoted(&format_utc(expires)));
+        self.set("nonce", quoted(&nonce()));
+        if taken {
+            self.set("id", quoted(&fresh_id(now)));
         }
         Ok(())
     }
@@ -152,6 +172,15 @@ fn ops(object: &Object) -> usize {
     inline.and_then(|inline| inside(&inline, "ops")).and_then(|ops| ops.as_array().map(<[Value]>::len)).unwrap_or(0)
 }
 
+/// An id that nobody has.
+fn fresh_id(now: DateTime<Utc>) -> String {
+    format!("cmd-{}-{:08x}", now.format("%Y%m%dT%H%M%SZ"), rand::random::<u32>())
+}
+
+fn nonce() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
 /// A JSON string.
 fn quoted(text: &str) -> String {
     canonical::to_canonical(&Value::String(text.to_owned()))
@@ -196,6 +225,26 @@ mod tests {
         assert_eq!(draft.to_text(), once, "a signature does not cover itself");
         let start = "{\n  \"z\": 1.50,\n  \"nonce\": \"n\\u0041\",\n  \"hmac\": \"";
         assert!(once.starts_with(start) && once.contains(r#""annotations": {"b":1,"a":1E2}"#), "{once}");
+    }
+
+    #[test]
+    fn what_is_renewed_is_another_document_that_says_the_same() {
+        let text = r#"{"id":"mine","issued_at":"2026-01-01T00:00:00+01:00","expires_at":"2026-01-01T00:10:00+01:00","nonce":"n","payload": {"x": 1.50}}"#;
+        let (now, draft) = (Utc::now(), Draft::parse(text.as_bytes()).unwrap());
+        let renewed = |taken| {
+            let mut draft = draft.clone();
+            draft.renew(now, taken).unwrap();
+            draft.to_text()
+        };
+        let value: serde_json::Value = serde_json::from_str(&renewed(false)).unwrap();
+        let instant = |key: &str| parse_rfc3339(value[key].as_str().unwrap()).unwrap();
+        assert_eq!(
+            (value["id"].as_str(), (instant("expires_at") - instant("issued_at")).num_seconds()),
+            (Some("mine"), 600)
+        );
+        assert!(value["nonce"] != "n" && renewed(false).contains(r#""payload": {"x": 1.50}"#));
+        assert!(renewed(true).contains(r#""id": "cmd-"#));
+        assert!(Draft::parse(br#"{"issued_at":"x"}"#).unwrap().renew(now, false).is_err());
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> 
         false => None,
     };
     let now = Utc::now();
-    let slot = slot(args, &secrets, now)?;
+    let slot = slot(args.next, &secrets, now)?;
     let mut draft = Draft::parse(&read(args.file.as_deref(), settings.ingest().max_command_bytes)?)?;
     if args.fill {
         draft.fill(now, TimeDelta::seconds(args.ttl))?;
@@ -81,15 +81,16 @@ pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> 
     print(&format!("{}\n", path.display()))
 }
 
-fn slot(args: &Args, secrets: &Secrets, now: DateTime<Utc>) -> Result<SecretSlot, Failure> {
-    if args.next && secrets.rotation.is_none() {
+/// The secret that signs.
+pub(super) fn slot(next: bool, secrets: &Secrets, now: DateTime<Utc>) -> Result<SecretSlot, Failure> {
+    if next && secrets.rotation.is_none() {
         return Err(Failure::config(format!("--next needs {NEXT} and {ROTATION_ENDS}; set both")));
     }
-    if !args.next && secrets.current_is_over(now) {
+    if !next && secrets.current_is_over(now) {
         warn("the rotation is over, so the next secret signs; make it the current one");
         return Ok(SecretSlot::Next);
     }
-    Ok(if args.next { SecretSlot::Next } else { SecretSlot::Current })
+    Ok(if next { SecretSlot::Next } else { SecretSlot::Current })
 }
 
 fn warn(text: &str) {

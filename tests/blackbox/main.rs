@@ -27,6 +27,7 @@ mod persons;
 mod pipeline;
 mod process_one;
 mod publishing;
+mod refiled;
 mod rejections;
 mod replay;
 mod rolling;

@@ -9,7 +9,7 @@ use protocol::artifact::{Counted, SerializeError};
 use protocol::audit::AuditEntry;
 use protocol::digest::Sha256;
 use protocol::id::CommandId;
-use protocol::ledger::Ledger;
+use protocol::ledger::{Ledger, Origin, Turn};
 use protocol::message::{Content, Executed, Filed, Outcome, Rejected};
 use protocol::reason::Reason;
 use protocol::signing::Keyring;
@@ -34,12 +34,10 @@ enum Plan {
     File(Box<Documents>),
     /// It was filed before the process was killed: what a power cut took of its artifacts comes back, nothing else.
     Restore(Box<Documents>),
-    /// The same bytes were filed before: only the document goes.
+    /// It was filed before: only the document goes.
     RemoveQuietly,
     /// It has no valid signature, and the hour has had its letters: it is counted.
     Count(Sha256),
-    /// It was never filed, and is not to be filed now: it is found again.
-    Release,
 }
 
 /// What a batch came to.
@@ -121,9 +119,14 @@ impl Batch {
         }
         let entries: Vec<AuditEntry> = documents.iter().map(|documents| documents.entry.clone()).collect();
         log.append(&cabinet.logs, &entries, now, &mut self.lines)?;
+        let new = self.outcomes.iter().zip(plans).filter(|(_, plan)| plan.documents().is_some());
         // Once each, however often this is tried.
-        let unrecorded = self.lines.get(self.recorded..).unwrap_or_default();
-        unrecorded.iter().for_each(|appended| ledger.record(&appended.line.entry));
+        for ((outcome, _), appended) in new.zip(&self.lines).skip(self.recorded) {
+            match turn(outcome) {
+                Some(turn) => turn.filed(&appended.line.entry),
+                None => ledger.record(&appended.line.entry),
+            }
+        }
         self.recorded = self.lines.len();
         supervision::crash_point!("archiver.logged");
         self.count(cabinet)?;
@@ -131,19 +134,11 @@ impl Batch {
         let (outcomes, lines) = (std::mem::take(&mut self.outcomes), std::mem::take(&mut self.lines));
         (self.stored, self.tallied) = (false, false);
         for (outcome, plan) in outcomes.iter().zip(&plans) {
+            let is_gone = self.remove(cabinet, outcome);
             match (plan, outcome) {
-                (Plan::Release, Outcome::Redelivered(again)) => ledger.release(&again.id, again.input_sha256),
-                (Plan::Release, _) => {}
-                (Plan::Count(identity), _) => {
-                    let is_gone = self.remove(cabinet, outcome);
-                    self.tallies.removed(*identity, is_gone);
-                }
-                _ => {
-                    let is_gone = self.remove(cabinet, outcome);
-                    if is_gone && let Outcome::Rejected(rejected) = outcome {
-                        self.tallies.removed(identity(rejected), true);
-                    }
-                }
+                (Plan::Count(identity), _) => self.tallies.removed(*identity, is_gone),
+                (_, Outcome::Rejected(rejected)) if is_gone => self.tallies.removed(identity(rejected), true),
+                _ => {}
             }
             supervision::crash_point!("archiver.removed");
         }
@@ -165,7 +160,7 @@ impl Batch {
                         done.counted.push(rejected.rejection.verdict.reason);
                     }
                 }
-                Plan::Restore(_) | Plan::Release => {}
+                Plan::Restore(_) => {}
             }
             if let Outcome::Executed(executed) = outcome {
                 executed.receipt.filed();
@@ -249,7 +244,7 @@ impl Plan {
     fn artifacts(&self) -> &[Artifact] {
         match self {
             Self::File(documents) | Self::Restore(documents) => &documents.artifacts,
-            Self::RemoveQuietly | Self::Count(_) | Self::Release => &[],
+            Self::RemoveQuietly | Self::Count(_) => &[],
         }
     }
 
@@ -267,8 +262,17 @@ pub(crate) fn ticket(outcome: &Outcome) -> &Ticket {
     }
 }
 
+/// The right to settle the document, where it has one.
+fn turn(outcome: &Outcome) -> Option<&Turn> {
+    match outcome {
+        Outcome::Rejected(rejected) => rejected.rejection.turn.as_deref(),
+        Outcome::Executed(executed) => Some(executed.licence.turn()),
+        Outcome::Redelivered(_) => None,
+    }
+}
+
 /// The hash of the document that it is about.
-pub(crate) fn input(outcome: &Outcome) -> Sha256 {
+fn input(outcome: &Outcome) -> Sha256 {
     match outcome {
         Outcome::Rejected(rejected) => rejected.rejection.input_sha256,
         Outcome::Executed(executed) => executed.command.input_sha256(),
@@ -330,23 +334,24 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn plan(&mut self, outcome: &Outcome) -> Result<Plan, ArchiveError> {
         let input = input(outcome);
-        let filed = self.ledger.is_filed(input) || self.inputs.contains(&input);
         let file = ticket(outcome).file();
         let documents = match outcome {
-            Outcome::Redelivered(again) if filed => {
-                tracing::info!(id = %again.id, ?file, "the same document was filed before; removed");
+            Outcome::Redelivered(again) => {
+                let id = again.id.as_ref().map(CommandId::as_str);
+                tracing::info!(id, ?file, "the same document was filed before; removed");
                 return Ok(Plan::RemoveQuietly);
             }
-            Outcome::Redelivered(_) => return Ok(Plan::Release),
-            Outcome::Rejected(rejected) => return self.rejected(rejected, filed),
-            Outcome::Executed(executed) if filed && executed.recovered => {
+            Outcome::Rejected(rejected) => {
+                // What has a turn was not filed before.
+                let filed =
+                    rejected.rejection.turn.is_none() && (self.ledger.is_filed(input) || self.inputs.contains(&input));
+                return self.rejected(rejected, filed);
+            }
+            Outcome::Executed(executed) if executed.licence.origin() == Origin::Filed => {
                 let documents = self.executed(executed)?.map_err(|source| spelling(file, source))?;
                 return Ok(Plan::Restore(Box::new(documents)));
             }
-            Outcome::Executed(executed) if filed => {
-                tracing::error!(id = %executed.command.command().id, ?file, "a document that was filed before has been executed again; not filed twice");
-                return Ok(Plan::RemoveQuietly);
-            }
+            // What has a licence is filed, whatever it is.
             Outcome::Executed(executed) => self.executed(executed)?,
         };
         let documents = documents.map_err(|source| spelling(file, source))?;
@@ -392,9 +397,9 @@ impl Planner<'_> {
 
     fn executed(&mut self, executed: &Executed) -> Result<Result<Documents, SerializeError>, ArchiveError> {
         let (id, input) = (&executed.command.command().id, executed.command.input_sha256());
-        let earlier = match executed.recovered {
-            true => names::earlier_stem(self.cabinet, self.keyring, id, input)?,
-            false => None,
+        let earlier = match executed.licence.origin() {
+            Origin::Recorded | Origin::Filed => names::earlier_stem(self.cabinet, self.keyring, id, input)?,
+            Origin::Here => None,
         };
         let stem = match earlier {
             Some(stem) => stem,
@@ -404,7 +409,8 @@ impl Planner<'_> {
         let mut dead_letter = None;
         if executed.execution.failure.is_some() {
             // Where it was filed before, the letter that the log knows of may be its own.
-            let known = !self.ledger.is_filed(input) && (self.ledger.has_letter(id) || tally::is_reserved(id));
+            let is_new = executed.licence.origin() != Origin::Filed;
+            let known = is_new && (self.ledger.has_letter(id) || tally::is_reserved(id));
             let file = executed.ticket.file();
             let named = names::dead_letter(self.cabinet, &self.claimed, known, Some(id), file, input)?;
             self.claimed.claim(Folder::DeadLetter, &named.0);

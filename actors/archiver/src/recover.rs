@@ -12,14 +12,14 @@ use protocol::command::ACTION;
 use protocol::digest::Sha256;
 use protocol::id::CommandId;
 use protocol::json::{self, Value};
-use protocol::ledger::{Claim, Ledger};
+use protocol::ledger::{Ledger, Origin};
 use protocol::message::Outcome;
 use protocol::reason::Reason;
 use protocol::signing::Keyring;
 
 use crate::ArchiverConfig;
 use crate::actor::MAX_BATCH;
-use crate::batch::{Batch, input};
+use crate::batch::Batch;
 use crate::commands;
 use crate::error::ArchiveError;
 use crate::files::{Cabinet, Folder, Found, TEMPORARY, remove_temporary};
@@ -116,8 +116,10 @@ pub fn restore(
     ledger: &Ledger,
     outcomes: Vec<Outcome>,
 ) -> Result<Vec<Outcome>, RecoverError> {
-    let (mut filed, unfiled): (Vec<Outcome>, Vec<Outcome>) =
-        outcomes.into_iter().partition(|outcome| ledger.is_filed(input(outcome)));
+    let (mut filed, unfiled): (Vec<Outcome>, Vec<Outcome>) = outcomes.into_iter().partition(|outcome| match outcome {
+        Outcome::Executed(executed) => executed.licence.origin() == Origin::Filed,
+        _ => false,
+    });
     let mut cabinet = Cabinet::open(&config.cloud)?;
     reach_rolled(&mut cabinet, &filed)?;
     let mut log = AuditLog::open(&cabinet.logs, config.limits())?;
@@ -195,7 +197,7 @@ enum State {
 
 fn executed_as(shelf: &dyn Shelf, keyring: &Keyring, ledger: &Ledger, stem: &str) -> Result<State, ArchiveError> {
     let Ok(id) = CommandId::parse(stem) else { return Ok(State::Known) };
-    if ledger.look(&id, Sha256::ZERO) != Claim::Granted {
+    if ledger.is_taken(&id) {
         return Ok(State::Known);
     }
     let Some(vouched) = names::vouched(shelf, keyring, stem)? else { return Ok(State::Incomplete) };

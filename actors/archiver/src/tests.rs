@@ -13,7 +13,7 @@ use protocol::audit::AuditLine;
 use protocol::canonical::object_without;
 use protocol::command::{Configured, Document, VerifiedCommand};
 use protocol::digest::Sha256;
-use protocol::ledger::Ledger;
+use protocol::ledger::{Entrance, Ledger, Licence, Signed};
 use protocol::message::*;
 use protocol::reason::{Reason, Stage, Verdict};
 use protocol::receipt::Receipt;
@@ -43,7 +43,7 @@ fn keyring() -> Keyring {
 struct Bench {
     dir: TempDir,
     config: ArchiverConfig,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     batch: Batch,
     log: Option<AuditLog>,
     /// What the clock says instead of the time, where a test says so.
@@ -55,7 +55,7 @@ impl Bench {
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("commands")).unwrap();
         let config = ArchiverConfig { cloud: dir.path().to_owned(), log_kib, window, unauthenticated_per_hour: 1_000 };
-        Self { dir, config, ledger: Ledger::default(), batch: Batch::default(), log: None, clock: None }
+        Self { dir, config, ledger: Arc::default(), batch: Batch::default(), log: None, clock: None }
     }
 
     fn now(&self) -> chrono::DateTime<Utc> {
@@ -97,7 +97,7 @@ impl Bench {
 
     /// A new life: what is known comes from disk alone.
     fn restart(&mut self) -> crate::Recovery {
-        (self.ledger, self.batch, self.log) = (Ledger::default(), Batch::default(), None);
+        (self.ledger, self.batch, self.log) = (Arc::default(), Batch::default(), None);
         recover(&self.config, &keyring(), &self.ledger).unwrap()
     }
 
@@ -146,7 +146,31 @@ fn ticket(file: &str) -> Ticket {
     Ticket::new(file, Instant::now(), Box::new(|_| {}))
 }
 
-fn executed(command: &Arc<VerifiedCommand>, failure: Option<(Reason, &str)>) -> Outcome {
+fn enter(ledger: &Arc<Ledger>, command: &VerifiedCommand) -> Entrance {
+    let signed = Signed { id: Some(&command.command().id), form: command.form() };
+    ledger.enter(command.input_sha256(), Some(signed))
+}
+
+fn licence(ledger: &Arc<Ledger>, command: &VerifiedCommand) -> Licence {
+    match enter(ledger, command) {
+        Entrance::Turn(turn) => Arc::new(turn).take_id().unwrap(),
+        other => panic!("no turn: {other:?}"),
+    }
+}
+
+/// What another life of the process had executed.
+fn recovered(bench: &Bench, command: &Arc<VerifiedCommand>, execution: Execution) -> Outcome {
+    let id = &command.command().id;
+    Outcome::Executed(Executed {
+        ticket: ticket(&format!("{id}.json")),
+        command: Arc::clone(command),
+        execution,
+        receipt: Receipt::default(),
+        licence: bench.ledger.recall(command),
+    })
+}
+
+fn executed(bench: &Bench, command: &Arc<VerifiedCommand>, failure: Option<(Reason, &str)>) -> Outcome {
     let id = command.command().id.to_string();
     let now = Utc::now();
     Outcome::Executed(Executed {
@@ -165,7 +189,7 @@ fn executed(command: &Arc<VerifiedCommand>, failure: Option<(Reason, &str)>) -> 
             attempts: 1,
         },
         receipt: Receipt::default(),
-        recovered: false,
+        licence: licence(&bench.ledger, command),
     })
 }
 
@@ -178,7 +202,7 @@ fn rejected(file: &str, id: Option<&str>, reason: Reason, content: Content) -> O
     let verdict = Verdict::new(Stage::Hmac, reason, "no");
     Outcome::Rejected(Rejected {
         ticket: ticket(file),
-        rejection: Rejection { verdict, id, hmac_ok: false, content, input_sha256, attempts: 0 },
+        rejection: Rejection { verdict, id, hmac_ok: false, content, input_sha256, attempts: 0, turn: None },
     })
 }
 
@@ -190,7 +214,7 @@ fn document(bytes: &[u8]) -> Content {
 fn an_executed_command_gets_its_artifacts_its_line_and_leaves() {
     let mut bench = Bench::new(64, 256);
     let command = bench.put("a", "1");
-    let done = bench.file(vec![executed(&command, None)]);
+    let done = bench.file(vec![executed(&bench, &command, None)]);
     assert_eq!(
         done.filed[0].artifacts,
         ["diffs/a.patch", "results/a.json", "results/a.integrity.json", "archive/a.json"]
@@ -217,7 +241,7 @@ fn an_executed_command_gets_its_artifacts_its_line_and_leaves() {
 fn a_failed_command_gets_result_and_dead_letter_and_no_archive() {
     let mut bench = Bench::new(64, 256);
     let command = bench.put("a", "1");
-    let done = bench.file(vec![executed(&command, Some((Reason::Timeout, "too slow")))]);
+    let done = bench.file(vec![executed(&bench, &command, Some((Reason::Timeout, "too slow")))]);
     assert_eq!(done.filed[0].subject.to_string(), "bridge: results a (exit=124)");
     assert_eq!(bench.json("results/a.json")["constraints"]["ok"], false);
     let letter = bench.json("dead_letter/a.json");
@@ -246,7 +270,7 @@ fn dead_letters_never_replace_each_other_and_the_same_bytes_get_one() {
     assert!(again.filed.is_empty() && again.removed_quietly == 1);
     // A genuine command whose id a forged document bears is filed beside the forged one's letter.
     let command = bench.put("a", "1");
-    bench.file(vec![executed(&command, Some((Reason::IoError, "disk")))]);
+    bench.file(vec![executed(&bench, &command, Some((Reason::IoError, "disk")))]);
     assert_eq!(bench.json("dead_letter/a.json")["command"]["n"], 1);
     assert!(bench.path(&format!("dead_letter/a-{}.json", command.input_sha256().short())).exists());
 }
@@ -291,20 +315,28 @@ fn only_what_was_judged_leaves_commands() {
 }
 
 #[test]
-fn a_redelivered_document_is_removed_if_filed_and_released_if_not() {
+fn a_document_that_was_filed_before_is_removed_and_that_is_all() {
     let mut bench = Bench::new(64, 256);
     let command = bench.put("a", "1");
-    let (id, input_sha256) = (command.command().id.clone(), command.input_sha256());
-    bench.ledger.claim(&id, input_sha256);
-    let again = || Outcome::Redelivered(Redelivered { ticket: ticket("a.json"), id: id.clone(), input_sha256 });
-    assert!(bench.file(vec![again()]).filed.is_empty());
-    assert!(bench.path("commands/a.json").exists());
-    assert_eq!(bench.ledger.look(&id, Sha256::ZERO), protocol::ledger::Claim::Granted);
-    bench.file(vec![executed(&command, None)]);
+    bench.file(vec![executed(&bench, &command, None)]);
     bench.put("a", "1");
-    assert_eq!(bench.file(vec![again()]).removed_quietly, 1);
+    let Entrance::Filed(filed) = enter(&bench.ledger, &command) else { panic!("it has a turn") };
+    let input_sha256 = command.input_sha256();
+    let again = Outcome::Redelivered(Redelivered { ticket: ticket("a.json"), id: None, input_sha256, filed });
+    assert_eq!(bench.file(vec![again]).removed_quietly, 1);
     assert!(!bench.path("commands/a.json").exists());
     assert_eq!(bench.lines().len(), 1);
+}
+
+#[test]
+fn what_has_a_licence_is_filed_whatever_the_ledger_thinks_of_it_by_then() {
+    let mut bench = Bench::new(64, 256);
+    let command = bench.put("a", "1");
+    let outcome = executed(&bench, &command, None);
+    // No way is known that leads here: what is executed must have its record all the same.
+    bench.file(vec![rejected("b.json", Some("a"), Reason::BadHmac, document(command.raw()))]);
+    assert_eq!(bench.file(vec![outcome]).filed.len(), 1);
+    assert_eq!(bench.read("archive/a.json"), command.raw().to_vec());
 }
 
 #[test]
@@ -312,7 +344,7 @@ fn the_log_rolls_and_the_chain_goes_on_across_restarts() {
     let mut bench = Bench::new(1, 2);
     let mut rolled = Vec::new();
     for round in 0..10 {
-        let outcomes = (0..3).map(|n| executed(&bench.put(&format!("c{round}-{n}"), "1"), None)).collect();
+        let outcomes = (0..3).map(|n| executed(&bench, &bench.put(&format!("c{round}-{n}"), "1"), None)).collect();
         rolled.extend(bench.file(outcomes).filed.into_iter().filter_map(|filed| filed.log_rolled_to));
         let recovery = bench.restart();
         assert_eq!((recovery.lines, recovery.chain_break), (3 * (round + 1), None));
@@ -329,7 +361,7 @@ fn the_end_of_the_log_is_mended_and_a_break_is_found() {
     let mut bench = Bench::new(64, 256);
     for id in ["a", "b", "c"] {
         let command = bench.put(id, "1");
-        bench.file(vec![executed(&command, None)]);
+        bench.file(vec![executed(&bench, &command, None)]);
     }
     let log = bench.path("logs/bridge.log");
     let whole = bench.read("logs/bridge.log");
@@ -355,9 +387,9 @@ fn recovery_completes_what_is_whole_and_only_that() {
     let waiting = br#"{"id":"waits"}"#;
     let waits = || rejected("waits.json", Some("waits"), Reason::Expired, document(waiting));
     bench.file(vec![
-        executed(&whole, None),
-        executed(&failed, Some((Reason::IoError, "d"))),
-        executed(&half, None),
+        executed(&bench, &whole, None),
+        executed(&bench, &failed, Some((Reason::IoError, "d"))),
+        executed(&bench, &half, None),
         letter,
         waits(),
     ]);
@@ -372,7 +404,7 @@ fn recovery_completes_what_is_whole_and_only_that() {
     assert!(!bench.path("results/.filing-x").exists());
     assert!(!bench.ledger.is_filed(half.input_sha256()));
     // Judged again, both take their own places.
-    let done = bench.file(vec![executed(&half, None), waits()]);
+    let done = bench.file(vec![executed(&bench, &half, None), waits()]);
     assert_eq!(done.filed[0].artifacts[1], "results/half.json");
     assert_eq!(done.filed[1].artifacts, ["dead_letter/waits.json"]);
     assert_eq!(bench.lines().len(), 5);
@@ -385,7 +417,7 @@ fn a_batch_goes_on_where_it_stood_and_a_link_is_never_followed() {
     let (a, b) = (bench.put("a", "1"), bench.put("b", "1"));
     fs::create_dir(bench.path("elsewhere")).unwrap();
     std::os::unix::fs::symlink("elsewhere", bench.path("archive")).unwrap();
-    bench.batch.refill(vec![executed(&a, None), executed(&b, None)]);
+    bench.batch.refill(vec![executed(&bench, &a, None), executed(&bench, &b, None)]);
     assert!(matches!(bench.retry(), Err(ArchiveError::NotAFolder { .. })));
     fs::remove_file(bench.path("archive")).unwrap();
     std::os::unix::fs::symlink("elsewhere", bench.path("logs")).unwrap();
@@ -403,12 +435,12 @@ fn a_line_break_that_comes_late_is_no_other_document() {
     let command = bench.put("a", "1");
     let late = [command.raw().as_ref(), b" \r\n".as_slice()].concat();
     fs::write(bench.path("commands/a.json"), late).unwrap();
-    bench.file(vec![executed(&command, None)]);
+    bench.file(vec![executed(&bench, &command, None)]);
     assert!(!bench.path("commands/a.json").exists());
     let command = bench.put("b", "2");
     let more = [command.raw().as_ref(), b"\n{}".as_slice()].concat();
     fs::write(bench.path("commands/b.json"), more).unwrap();
-    bench.file(vec![executed(&command, None)]);
+    bench.file(vec![executed(&bench, &command, None)]);
     assert!(bench.path("commands/b.json").exists(), "what is more than white space is judged anew");
 }
 
@@ -416,11 +448,11 @@ fn a_line_break_that_comes_late_is_no_other_document() {
 fn signed_artifacts_are_not_replaced_when_the_log_was_lost() {
     let mut bench = Bench::new(64, 256);
     let first = bench.put("a", "1");
-    bench.file(vec![executed(&first, None)]);
+    bench.file(vec![executed(&bench, &first, None)]);
     let result = bench.read("results/a.json");
-    bench.ledger = Ledger::default();
+    bench.ledger = Arc::default();
     let second = bench.put("a", "2");
-    let done = bench.file(vec![executed(&second, None)]);
+    let done = bench.file(vec![executed(&bench, &second, None)]);
     assert_eq!(bench.read("results/a.json"), result);
     assert_eq!(done.filed[0].artifacts[1], format!("results/a-{}.json", second.input_sha256().short()));
 }
@@ -449,7 +481,8 @@ fn the_actor_files_in_order_stalls_and_goes_on_by_itself() {
     const COUNT: usize = 600;
     let bench = Bench::new(64, 256);
     fs::write(bench.path("diffs"), "a file in the folder's place").unwrap();
-    let outcomes: Vec<Outcome> = (0..COUNT).map(|n| executed(&bench.put(&format!("c{n:04}"), "1"), None)).collect();
+    let outcomes: Vec<Outcome> =
+        (0..COUNT).map(|n| executed(&bench, &bench.put(&format!("c{n:04}"), "1"), None)).collect();
     let (sender, filed): (_, Receiver<Filed>) = channel();
     let status = Arc::new(ArchiverStatus::default());
     let released = Arc::new(Mutex::new(0));
@@ -500,7 +533,7 @@ fn the_actor_files_in_order_stalls_and_goes_on_by_itself() {
 fn what_a_power_cut_took_of_what_is_filed_is_back_before_anybody_looks() {
     let mut bench = Bench::new(64, 256);
     let (filed, unfiled) = (bench.put("a", "1"), bench.put("b", "1"));
-    let Outcome::Executed(first) = executed(&filed, None) else { panic!("not executed") };
+    let Outcome::Executed(first) = executed(&bench, &filed, None) else { panic!("not executed") };
     let execution = first.execution.clone();
     bench.file(vec![Outcome::Executed(first)]);
     let paths = ["diffs/a.patch", "results/a.json", "results/a.integrity.json", "archive/a.json"];
@@ -509,12 +542,7 @@ fn what_a_power_cut_took_of_what_is_filed_is_back_before_anybody_looks() {
     fs::write(bench.path(paths[2]), &before[2][..9]).unwrap();
     fs::remove_file(bench.path(paths[3])).unwrap();
     bench.restart();
-    let recovered = [&filed, &unfiled].map(|command| match executed(command, None) {
-        Outcome::Executed(executed) => {
-            Outcome::Executed(Executed { recovered: true, execution: execution.clone(), ..executed })
-        }
-        other => other,
-    });
+    let recovered = [&filed, &unfiled].map(|command| recovered(&bench, command, execution.clone()));
     let left = restore(&bench.config, &keyring(), &bench.ledger, recovered.into()).unwrap();
     assert!(matches!(left.as_slice(), [Outcome::Executed(left)] if left.command.command().id.as_str() == "b"));
     assert_eq!(paths.map(|path| bench.read(path)), before);

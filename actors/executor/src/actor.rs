@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::{Actor, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
 use chrono::{DateTime, Utc};
-use protocol::message::{Attempt, Content, Executed, Outcome, Redelivered, Rejected, Rejection, Verified};
+use protocol::message::{Attempt, Content, Executed, Outcome, Rejected, Rejection, Verified};
 use protocol::reason::Reason;
 use supervision::{Envelope, Lifeline, MAILBOX_CAPACITY, Panicked, Port, SendError, effect};
 
@@ -44,24 +44,25 @@ struct Waiting {
 
 impl Waiting {
     fn job(&self) -> Job {
-        let Verified { ticket, command } = &self.envelope.message;
-        Job { file: ticket.file().to_owned(), command: Arc::clone(command), attempts: self.attempts }
+        let Verified { ticket, command, turn } = &self.envelope.message;
+        let (command, turn) = (Arc::clone(command), Arc::clone(turn));
+        Job { file: ticket.file().to_owned(), command, attempts: self.attempts, turn }
     }
 
     /// What the archiver is told.
     fn outcome(self, judgement: Judgement) -> Outcome {
         let attempts = self.attempts;
-        let Verified { mut ticket, command } = self.envelope.message;
+        let Verified { mut ticket, command, turn } = self.envelope.message;
         ticket.executed(Instant::now());
         let (id, input_sha256) = (command.command().id.clone(), command.input_sha256());
         match judgement {
-            Judgement::Redelivered => Outcome::Redelivered(Redelivered { ticket, id, input_sha256 }),
-            Judgement::Executed(execution, receipt) => {
-                Outcome::Executed(Executed { ticket, command, execution, receipt, recovered: false })
+            Judgement::Executed(execution, receipt, licence) => {
+                Outcome::Executed(Executed { ticket, command, execution, receipt, licence })
             }
             Judgement::Rejected(verdict) => {
                 let content = Content::Document(Arc::clone(command.raw()));
-                let rejection = Rejection { verdict, id: Some(id), hmac_ok: true, content, input_sha256, attempts };
+                let (id, turn) = (Some(id), Some(turn));
+                let rejection = Rejection { verdict, id, hmac_ok: true, content, input_sha256, attempts, turn };
                 Outcome::Rejected(Rejected { ticket, rejection })
             }
         }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use protocol::command::VerifiedCommand;
-use protocol::ledger::{Claim, Ledger};
+use protocol::ledger::{Licence, Taken, Turn};
 use protocol::message::Execution;
 use protocol::path::RelativePath;
 use protocol::reason::{Reason, Stage, Verdict};
@@ -48,6 +48,8 @@ pub struct Job {
     pub command: Arc<VerifiedCommand>,
     /// How often it was tried before.
     pub attempts: u32,
+    /// The right to settle it.
+    pub turn: Arc<Turn>,
 }
 
 /// What becomes of a command.
@@ -55,10 +57,8 @@ pub struct Job {
 pub enum Judgement {
     /// Refused; nothing was changed and its id is not taken by it.
     Rejected(Verdict),
-    /// The same document took its id before: nothing is to be done.
-    Redelivered,
-    /// It reached execution: it holds whole, or it failed and left nothing behind.
-    Executed(Execution, Receipt),
+    /// It reached execution: it holds whole, or it failed and left nothing behind. It has to be filed.
+    Executed(Execution, Receipt, Licence),
 }
 
 /// What came of one job.
@@ -105,7 +105,6 @@ pub struct Executor {
     targets: BTreeMap<String, Target>,
     checks: Checks,
     runner: Arc<dyn RunCheck + Sync>,
-    ledger: Arc<Ledger>,
     journal: Journal,
     status: Arc<ExecutorStatus>,
     siblings: Arc<Siblings>,
@@ -117,8 +116,10 @@ struct Admitted<'e> {
     permitted: Permitted,
 }
 
-/// A command that reached execution: its whole mutation is known, or why there is none.
+/// A command that reached execution: its whole mutation is known, or why there is none. Nothing else can be executed, and
+/// it has a licence: so nothing is executed that was filed before, and nothing that is not going to be filed.
 struct Planned {
+    licence: Licence,
     start: Start,
     mutation: Option<Mutation>,
     execution: Execution,
@@ -183,7 +184,7 @@ impl<'j> Group<'j> {
 }
 
 impl Executor {
-    /// An executor for `targets`, with the operator's `checks`, which takes ids in `ledger` and records in `journal`.
+    /// An executor for `targets`, with the operator's `checks`, which records in `journal`.
     ///
     /// # Errors
     /// When a `deny` glob is invalid or a root cannot be opened.
@@ -191,7 +192,6 @@ impl Executor {
         targets: &Targets,
         checks: Checks,
         runner: Arc<dyn RunCheck + Sync>,
-        ledger: Arc<Ledger>,
         journal: Journal,
         status: Arc<ExecutorStatus>,
     ) -> Result<Self, ConfigError> {
@@ -202,7 +202,7 @@ impl Executor {
             Dir::open_ambient_dir(&target.root, ambient_authority()).map_err(fault)?;
             ready.insert(name.clone(), target);
         }
-        Ok(Self { targets: ready, checks, runner, ledger, journal, status, siblings: Arc::default() })
+        Ok(Self { targets: ready, checks, runner, journal, status, siblings: Arc::default() })
     }
 
     /// Judges `jobs` and, where nothing speaks against them, executes them: up to the first that is to be tried again.
@@ -228,7 +228,11 @@ impl Executor {
                     let planned = self.guarded(job, &start, clock, || {
                         supervision::fault_point!(
                             "executor.effect",
-                            failed(job, &start, clock, Reason::IoError, "a test said so".to_owned())
+                            match job.turn.take_id() {
+                                Ok(licence) =>
+                                    failed(job, licence, &start, clock, Reason::IoError, "a test said so".to_owned()),
+                                Err(taken) => refused(taken),
+                            }
                         );
                         self.plan(job, admitted, &start, clock)
                     });
@@ -256,21 +260,17 @@ impl Executor {
         work: impl FnOnce() -> T,
     ) -> Result<T, Box<Slot>> {
         contained(job, work).map_err(|text| {
-            Box::new(match self.claim(job) {
-                Some(settled) => Slot::Ran(Ran::Judged(settled)),
-                None => failed(job, start, clock, Reason::WorkerCrashed, format!("the executor panicked: {text}")),
+            let detail = format!("the executor panicked: {text}");
+            Box::new(match job.turn.take_id() {
+                Ok(licence) => failed(job, licence, start, clock, Reason::WorkerCrashed, detail),
+                Err(taken) => refused(taken),
             })
         })
     }
 
     fn admit(&self, job: &Job) -> Result<Admitted<'_>, Box<Judgement>> {
         let typed = job.command.command();
-        match self.ledger.look(&typed.id, job.command.input_sha256()) {
-            Claim::Granted => {}
-            Claim::Redelivered if self.is_own_claim(job) => {}
-            Claim::Redelivered => return Err(Box::new(Judgement::Redelivered)),
-            Claim::Taken => return Err(Box::new(Judgement::Rejected(taken()))),
-        }
+        job.turn.look().map_err(|taken| Box::new(Judgement::Rejected(verdict(taken))))?;
         let Some(target) = self.targets.get(&typed.target) else {
             let detail = format!("/target: no target {:?} is configured on this bridge", typed.target);
             return Err(Box::new(Judgement::Rejected(Verdict::new(Stage::Policy, Reason::UnknownTarget, detail))));
@@ -280,34 +280,25 @@ impl Executor {
             Err(verdict) => Err(Box::new(Judgement::Rejected(verdict))),
         }
     }
-
-    /// Whether the job took its id itself, when it was tried before.
-    fn is_own_claim(&self, job: &Job) -> bool {
-        job.attempts > 0 && !self.ledger.is_filed(job.command.input_sha256())
-    }
-
-    /// Takes the job's id; says how the job is settled where that fails.
-    fn claim(&self, job: &Job) -> Option<Judgement> {
-        match self.ledger.claim(&job.command.command().id, job.command.input_sha256()) {
-            // Redelivered: it took its id when it was tried before, or before it panicked.
-            Claim::Granted | Claim::Redelivered => None,
-            Claim::Taken => Some(Judgement::Rejected(taken())),
-        }
-    }
-
-    fn release(&self, job: &Job) {
-        if job.attempts == 0 {
-            self.ledger.release(&job.command.command().id, job.command.input_sha256());
-        }
-    }
 }
 
-fn taken() -> Verdict {
-    Verdict::new(
-        Stage::Identity,
-        Reason::DuplicateId,
-        "/id: another document has taken the id; ids that differ in case only count as the same",
-    )
+/// A slot whose command cannot have its id.
+fn refused(taken: Taken) -> Slot {
+    Slot::Ran(Ran::Judged(Judgement::Rejected(verdict(taken))))
+}
+
+fn verdict(taken: Taken) -> Verdict {
+    let detail = match taken {
+        Taken::ByAnother => {
+            "/id: another document has taken the id; ids that differ in case only count as the same".to_owned()
+        }
+        Taken::Unsure => {
+            "/id: a document was refused under this id before, and its dead letter is gone or was changed, so \
+                          nobody can tell whether this is another one; give it a fresh id and sign it"
+                .to_owned()
+        }
+    };
+    Verdict::new(Stage::Identity, Reason::DuplicateId, detail)
 }
 
 /// Runs `work` for `job`; a panic in it comes back as its text.

@@ -21,7 +21,7 @@ use cap_std::fs::Dir;
 use chrono::{DateTime, Utc};
 use protocol::command::VerifiedCommand;
 use protocol::id::CommandId;
-use protocol::ledger::Ledger;
+use protocol::ledger::{Ledger, Licence};
 use protocol::message::Execution;
 use protocol::path::RelativePath;
 use protocol::receipt::Receipt;
@@ -76,6 +76,8 @@ pub struct Recovered {
     pub execution: Execution,
     /// To be given back when it is filed.
     pub receipt: Receipt,
+    /// The right to have executed it; says whether it is filed already.
+    pub licence: Licence,
 }
 
 /// What recovery found and did.
@@ -143,7 +145,7 @@ impl Record {
 ///
 /// # Errors
 /// When a file system refuses; the service must not start then.
-pub fn recover(journal: &Journal, found: Found, ledger: &Ledger) -> Result<Recovery, RecoverError> {
+pub fn recover(journal: &Journal, found: Found, ledger: &Arc<Ledger>) -> Result<Recovery, RecoverError> {
     if found.torn_bytes > 0 {
         tracing::warn!(
             bytes = found.torn_bytes,
@@ -200,7 +202,7 @@ fn outermost<'r>(roots: &BTreeSet<&'r Path>, root: &'r Path) -> (&'r Path, Optio
 
 fn settle(
     journal: &Journal,
-    ledger: &Ledger,
+    ledger: &Arc<Ledger>,
     record: Record,
     handles: &HashMap<PathBuf, Dir>,
     recovery: &mut Recovery,
@@ -210,9 +212,9 @@ fn settle(
     let receipt = journal.reopen(segment, handles.get(&begun.root));
     match fate {
         Fate::Settled(execution) => {
-            ledger.claim(&command.command().id, command.input_sha256());
+            let licence = ledger.recall(&command);
             let (file, command) = (begun.file, Arc::new(command));
-            recovery.outcomes.push(Recovered { file, command, execution, receipt });
+            recovery.outcomes.push(Recovered { file, command, execution, receipt, licence });
         }
         Fate::Interrupted => {
             let ended = Entry::Ended(Ended { begun: names.sequence, outcome: None });

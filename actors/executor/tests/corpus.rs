@@ -164,7 +164,7 @@ fn git_and_the_bridge_agree() {
                     _ => rejected += 1,
                 }
             }
-            Judgement::Executed(execution, _) if execution.failure.is_none() => match expects {
+            Judgement::Executed(execution, ..) if execution.failure.is_none() => match expects {
                 true if after == read(&case["after"]) => applied += 1,
                 true => wrong.push(format!("{name}: other bytes")),
                 false => wrong.push(format!("{name} is applied, though git says {}", case["git_err"])),

@@ -165,7 +165,7 @@ proptest! {
                 let Some(op) = trial.pop().and_then(|wish| fulfil(&wish, &so_far.root())) else { continue };
                 trial.push(op);
             }
-            if let Judgement::Executed(execution, _) = copy.ops(trial.clone().into()) {
+            if let Judgement::Executed(execution, ..) = copy.ops(trial.clone().into()) {
                 prop_assert_eq!(execution.failure, None);
                 fitting = trial;
             }

@@ -24,7 +24,7 @@ use support::{document, verified};
 struct Bench {
     dir: tempfile::TempDir,
     journal: Journal,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     /// When commands are executed.
     at: DateTime<Utc>,
 }
@@ -71,7 +71,7 @@ impl Bench {
         std::fs::create_dir_all(dir.path().join("cloud/meta")).unwrap();
         std::fs::create_dir(dir.path().join("tree")).unwrap();
         let (journal, _) = Journal::open(&dir.path().join("cloud")).unwrap();
-        Self { dir, journal, ledger: Ledger::default(), at: DateTime::UNIX_EPOCH }
+        Self { dir, journal, ledger: Arc::default(), at: DateTime::UNIX_EPOCH }
     }
 
     fn path(&self, path: &str) -> PathBuf {

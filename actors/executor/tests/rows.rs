@@ -16,9 +16,11 @@ use executor::recovery::recover;
 use executor::sandbox::{End, RunReport};
 use proptest::prelude::*;
 use protocol::command::VerifiedCommand;
+use protocol::digest::Sha256;
+use protocol::ledger::{Entrance, Signed, Taken};
 use protocol::reason::Reason;
 use serde_json::{Value, json};
-use support::{Bench, LAST, Stepped, document, verified};
+use support::{Bench, LAST, Stepped, document, job, verified};
 
 /// Paths that meet one another in every way: the same, above and beneath, in case only, as a bare repository.
 const PATHS: [&str; 9] = ["a", "A", "d/x", "d/y", "D/x", "d", "r/HEAD", "r/objects/o", "r/refs/h"];
@@ -46,15 +48,14 @@ fn command() -> impl Strategy<Value = Value> {
     })
 }
 
-fn jobs(commands: &[Arc<VerifiedCommand>]) -> Vec<Job> {
-    let job = |command: &Arc<VerifiedCommand>| Job { file: "c.json".into(), command: Arc::clone(command), attempts: 0 };
-    commands.iter().map(job).collect()
+fn jobs(bench: &Bench, commands: &[Arc<VerifiedCommand>]) -> Vec<Job> {
+    commands.iter().map(|command| job(&bench.ledger, command)).collect()
 }
 
 /// What a judgement says, without times.
 fn gist(ran: &Ran) -> String {
     match ran {
-        Ran::Judged(Judgement::Executed(execution, _)) => format!(
+        Ran::Judged(Judgement::Executed(execution, ..)) => format!(
             "{:?} {} {} {:?} {}",
             execution.failure,
             execution.files_changed,
@@ -75,10 +76,10 @@ proptest! {
         let commands: Vec<_> = commands.into_iter().map(|command| Arc::new(verified(command))).collect();
         let calm = Stepped::new(|_| Duration::ZERO);
         let (together, alone) = (Bench::new(), Bench::new());
-        let row = together.executor.run(&jobs(&commands), &calm);
+        let row = together.executor.run(&jobs(&together, &commands), &calm);
         let single: Vec<Ran> = commands
             .iter()
-            .map(|command| alone.executor.run(&jobs(std::slice::from_ref(command)), &calm).ran.remove(0))
+            .map(|command| alone.executor.run(&jobs(&alone, std::slice::from_ref(command)), &calm).ran.remove(0))
             .collect();
         prop_assert_eq!((row.stalled, row.fatal), (None, None));
         prop_assert_eq!(row.ran.iter().map(gist).collect::<Vec<_>>(), single.iter().map(gist).collect::<Vec<_>>());
@@ -97,17 +98,15 @@ fn the_same_id_in_one_row_is_taken_once() {
     let mut second = document(json!([{"op": "writeFile", "path": "b", "content": "b"}]));
     let first = document(json!([{"op": "writeFile", "path": "a", "content": "a"}]));
     second["id"] = first["id"].clone();
-    let first = Arc::new(verified(first));
-    let row = [Arc::clone(&first), Arc::new(verified(second)), first];
-    let ran = bench.executor.run(&jobs(&row), &Stepped::new(|_| Duration::ZERO)).ran;
-    assert!(matches!(&ran[0], Ran::Judged(Judgement::Executed(execution, _)) if execution.failure.is_none()));
+    let row = [Arc::new(verified(first)), Arc::new(verified(second))];
+    let ran = bench.executor.run(&jobs(&bench, &row), &Stepped::new(|_| Duration::ZERO)).ran;
+    assert!(matches!(&ran[0], Ran::Judged(Judgement::Executed(execution, ..)) if execution.failure.is_none()));
     assert!(matches!(&ran[1], Ran::Judged(Judgement::Rejected(verdict)) if verdict.reason == Reason::DuplicateId));
-    assert!(matches!(&ran[2], Ran::Judged(Judgement::Redelivered)));
     assert_eq!((bench.read("a").is_some(), bench.read("b")), (true, None));
 }
 
 #[test]
-fn a_copy_of_a_command_that_is_tried_again_waits_with_it() {
+fn a_command_that_is_tried_again_keeps_its_turn_and_its_id() {
     let mut again = 0;
     for at in 2..30 {
         let bench = Bench::new();
@@ -119,11 +118,28 @@ fn a_copy_of_a_command_that_is_tried_again_waits_with_it() {
             }
             Duration::ZERO
         });
-        let command = Arc::new(verified(document(json!([{"op": "writeFile", "path": "a", "content": "new"}]))));
-        let ran = bench.executor.run(&jobs(&[Arc::clone(&command), command]), &clock).ran;
+        let command = verified(document(json!([{"op": "writeFile", "path": "a", "content": "new"}])));
+        let mut rival = document(json!([{"op": "writeFile", "path": "b", "content": "new"}]));
+        rival["id"] = command.command().id.as_str().into();
+        let rival = job(&bench.ledger, &verified(rival));
+        let row = [job(&bench.ledger, &command)];
+        let ran = bench.executor.run(&row, &clock).ran;
+        assert_eq!(rival.turn.look(), Err(Taken::ByAnother), "at reading {at}");
+        let copy = || {
+            let signed = Signed { id: Some(&command.command().id), form: command.form() };
+            bench.ledger.enter(Sha256::of(b"another spelling"), Some(signed))
+        };
+        assert!(matches!(copy(), Entrance::InHand));
         match &ran[..] {
-            [Ran::Again { .. }, Ran::Back] => again += 1,
-            [Ran::Judged(Judgement::Executed(..)), Ran::Judged(Judgement::Redelivered)] => {}
+            [Ran::Again { .. }] => {
+                again += 1;
+                drop((row, ran));
+                assert!(matches!(copy(), Entrance::Turn(_)), "nothing has happened");
+            }
+            [Ran::Judged(Judgement::Executed(..))] => {
+                drop((row, ran));
+                assert!(matches!(copy(), Entrance::InHand), "it has happened, and is not filed");
+            }
             other => panic!("at reading {at}: {other:?}"),
         }
     }
@@ -147,7 +163,7 @@ fn what_cannot_be_undone_is_said_and_undone_by_the_next_start() {
     let mut bench = bench;
     let ran = bench.execute(&verified(command), &Stepped::new(|_| Duration::ZERO));
     let was_immutable = immutable(&bench.root().join("d"), "-i");
-    let Ran::Judged(Judgement::Executed(execution, receipt)) = ran else { panic!("{ran:?}") };
+    let Ran::Judged(Judgement::Executed(execution, receipt, _licence)) = ran else { panic!("{ran:?}") };
     let Some((reason, detail)) = execution.failure else {
         assert!(!was_immutable || execution.checks[0].exit_code == 0);
         println!("NOT TESTED: no folder can be made immutable here");
@@ -180,15 +196,15 @@ fn what_fails_for_a_passing_cause_is_tried_again_and_the_last_try_is_reported() 
     let other = verified(document(json!([{"op": "writeFile", "path": "b", "content": "b"}])));
     for attempt in 1..=LAST {
         bench.attempts = attempt - 1;
-        let job = Job { file: "c.json".into(), command: Arc::new(command.clone()), attempts: attempt - 1 };
-        let next = Job { file: "d.json".into(), command: Arc::new(other.clone()), attempts: 0 };
-        let ran = bench.executor.run(&[job, next], &Stepped::new(|_| Duration::ZERO)).ran;
+        let first = Job { attempts: attempt - 1, ..job(&bench.ledger, &command) };
+        let next = job(&bench.ledger, &other);
+        let ran = bench.executor.run(&[first, next], &Stepped::new(|_| Duration::ZERO)).ran;
         assert!(matches!(&ran[0], Ran::Again { attempts, reason: Reason::IoError, .. } if *attempts == attempt));
         assert!(matches!(&ran[1], Ran::Back), "what stands behind it waits");
         assert_eq!(bench.snapshot(), before);
     }
     bench.attempts = LAST;
-    let Judgement::Executed(execution, _) = bench.judge(&command, &Stepped::new(|_| Duration::ZERO)) else { panic!() };
+    let Judgement::Executed(execution, ..) = bench.judge(&command, &Stepped::new(|_| Duration::ZERO)) else { panic!() };
     let (reason, detail) = execution.failure.unwrap();
     assert_eq!((reason, execution.attempts), (Reason::RetriesExhausted, LAST + 1));
     assert!(detail.contains("6 tries") && detail.contains("no process"), "{detail}");
@@ -208,11 +224,11 @@ fn a_journal_that_takes_nothing_leaves_every_command_untouched_and_untaken() {
         .map(|path| Arc::new(verified(document(json!([{"op": "writeFile", "path": path, "content": "x"}])))))
         .to_vec();
     let calm = Stepped::new(|_| Duration::ZERO);
-    let batch = bench.executor.run(&jobs(&row), &calm);
+    let batch = bench.executor.run(&jobs(&bench, &row), &calm);
     assert!(batch.stalled.unwrap().contains("meta/journal/"), "it says what is in the way");
     assert!(batch.ran.iter().all(|ran| matches!(ran, Ran::Back)));
     assert!(bench.snapshot().is_empty());
     std::fs::remove_dir(folder.join(format!("{:016x}.wal", 1))).unwrap();
-    let ran = bench.executor.run(&jobs(&row), &calm).ran;
+    let ran = bench.executor.run(&jobs(&bench, &row), &calm).ran;
     assert!(ran.iter().all(|ran| matches!(ran, Ran::Judged(Judgement::Executed(..)))), "{ran:?}");
 }

@@ -65,7 +65,7 @@ proptest! {
             bench.write(path, content);
         }
         let sent = verified(document(json!(ops)));
-        let Judgement::Executed(execution, _) = bench.judge(&sent, &support::Stepped::new(|_| std::time::Duration::ZERO))
+        let Judgement::Executed(execution, ..) = bench.judge(&sent, &support::Stepped::new(|_| std::time::Duration::ZERO))
         else { return Ok(()) };
         prop_assume!(execution.failure.is_none());
         let tree = Tree::open(&bench.root()).unwrap();

@@ -102,6 +102,12 @@ impl Document {
         keyring.verify(canonical::object_without(&self.object, "hmac").as_bytes(), signature, now).is_some()
     }
 
+    /// The hash of the document's canonical form without its `hmac`, which is what a signature covers.
+    #[must_use]
+    pub fn form(&self) -> Sha256 {
+        Sha256::of(canonical::object_without(&self.object, "hmac").as_bytes())
+    }
+
     /// Holds the document's `hmac` against its canonical form.
     ///
     /// # Errors
@@ -117,7 +123,7 @@ impl Document {
         };
         let signed = canonical::object_without(&self.object, "hmac");
         if let Some(secret) = keyring.verify(signed.as_bytes(), signature, now) {
-            return Ok(Authentic { document: self, secret });
+            return Ok(Authentic { document: self, form: Sha256::of(signed.as_bytes()), secret });
         }
         let detail = match keyring.blanks_in_the_way(signed.as_bytes(), signature, now) {
             Some(Blanks::Ours) => {
@@ -151,6 +157,7 @@ pub struct OrderKey {
 #[derive(Clone, Debug)]
 pub struct Authentic {
     document: Document,
+    form: Sha256,
     secret: SecretSlot,
 }
 
@@ -159,6 +166,12 @@ impl Authentic {
     #[must_use]
     pub fn document(&self) -> &Document {
         &self.document
+    }
+
+    /// The hash of what is signed: the same for every spelling of the document.
+    #[must_use]
+    pub fn form(&self) -> Sha256 {
+        self.form
     }
 
     /// The secret whose signature it bears.
@@ -179,7 +192,8 @@ impl Authentic {
     #[must_use]
     pub fn verified(self, command: Command, received_at: DateTime<Utc>) -> VerifiedCommand {
         let input_sha256 = Sha256::of(&self.document.raw);
-        VerifiedCommand { command, raw: self.document.raw, input_sha256, secret: self.secret, received_at }
+        let (form, secret) = (self.form, self.secret);
+        VerifiedCommand { command, raw: self.document.raw, input_sha256, form, secret, received_at }
     }
 }
 
@@ -189,6 +203,7 @@ pub struct VerifiedCommand {
     command: Command,
     raw: Arc<[u8]>,
     input_sha256: Sha256,
+    form: Sha256,
     secret: SecretSlot,
     received_at: DateTime<Utc>,
 }
@@ -202,7 +217,8 @@ impl VerifiedCommand {
     pub fn recorded(raw: Arc<[u8]>, secret: SecretSlot, received_at: DateTime<Utc>) -> Result<Self, Verdict> {
         let document = Document::parse(raw)?;
         let command = Command::read(document.object(), &Configured::ANYTHING)?;
-        Ok(Authentic { document, secret }.verified(command, received_at))
+        let form = document.form();
+        Ok(Authentic { document, form, secret }.verified(command, received_at))
     }
 
     /// The typed command.
@@ -221,6 +237,12 @@ impl VerifiedCommand {
     #[must_use]
     pub fn input_sha256(&self) -> Sha256 {
         self.input_sha256
+    }
+
+    /// Hash of what is signed: the same for every spelling of the document.
+    #[must_use]
+    pub fn form(&self) -> Sha256 {
+        self.form
     }
 
     /// The secret that signed it.

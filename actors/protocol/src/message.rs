@@ -13,6 +13,7 @@ use crate::artifact::CommitSubject;
 use crate::command::VerifiedCommand;
 use crate::digest::Sha256;
 use crate::id::CommandId;
+use crate::ledger::{FiledBefore, Licence, Turn};
 use crate::reason::{Reason, Verdict};
 use crate::receipt::Receipt;
 use crate::ticket::Ticket;
@@ -58,6 +59,8 @@ pub struct Verified {
     pub ticket: Ticket,
     /// The command, with the proof that its signature held.
     pub command: Arc<VerifiedCommand>,
+    /// The right to settle it.
+    pub turn: Arc<Turn>,
 }
 
 /// A document that was judged and refused before anything changed.
@@ -84,6 +87,8 @@ pub struct Rejection {
     pub input_sha256: Sha256,
     /// How often execution was tried.
     pub attempts: u32,
+    /// The right to settle the document. What is no regular file has none: it is known by its name, too.
+    pub turn: Option<Arc<Turn>>,
 }
 
 /// A command that reached execution: it holds, or it failed and left nothing behind.
@@ -97,8 +102,8 @@ pub struct Executed {
     pub execution: Execution,
     /// Given back when all of it is filed: until then the executor's journal keeps its record.
     pub receipt: Receipt,
-    /// Whether it comes from the journal of another life of the process, which may have filed it, in part or whole.
-    pub recovered: bool,
+    /// The right to execute it; says whether another life of the process did, which may have filed it, in part or whole.
+    pub licence: Licence,
 }
 
 /// What became of an executed command.
@@ -150,15 +155,17 @@ pub struct Attempt {
     pub at: chrono::DateTime<chrono::Utc>,
 }
 
-/// The same bytes as a document that is filed already: its file goes, nothing else happens.
+/// A document that is filed already, in this or another spelling: its file goes, nothing else happens.
 #[derive(Debug)]
 pub struct Redelivered {
     /// The command's place in flight.
     pub ticket: Ticket,
     /// The id, for the log.
-    pub id: CommandId,
+    pub id: Option<CommandId>,
     /// Hash of the bytes.
     pub input_sha256: Sha256,
+    /// The ledger's word that it is.
+    pub filed: FiledBefore,
 }
 
 /// What the archiver is given to file.

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use chrono::Utc;
-use protocol::message::{Candidate, Outcome, Rejected, Verified};
+use protocol::message::{Candidate, Outcome, Redelivered, Rejected, Verified};
 use supervision::{Envelope, Lifeline, MAILBOX_CAPACITY, Port, SendError, contained};
 
 use actix::prelude::{Actor, ActorContext, AsyncContext, Context, Handler, Supervised, WrapFuture};
 
-use crate::judge::Judge;
+use crate::judge::{Judge, Refusal};
 
 /// Judges candidates and sends them on: verified ones to the executor, the others to the archiver.
 #[derive(Debug)]
@@ -72,9 +72,19 @@ impl Handler<Envelope<Candidate>> for Verifier {
         });
         ticket.verified(taken, Instant::now());
         match judged {
-            Ok(Ok(command)) => self.settle(self.verified.send(Verified { ticket, command: command.into() })),
-            Ok(Err(rejection)) => {
+            Ok(Ok((command, turn))) => {
+                self.settle(self.verified.send(Verified { ticket, command: command.into(), turn }));
+            }
+            Ok(Err(Refusal::Rejected(rejection))) => {
                 self.settle(self.rejected.send(Outcome::Rejected(Rejected { ticket, rejection: *rejection })));
+            }
+            Ok(Err(Refusal::Filed { id, input_sha256, filed })) => {
+                self.settle(self.rejected.send(Outcome::Redelivered(Redelivered { ticket, id, input_sha256, filed })));
+            }
+            // In both cases the ticket goes: the document is found again a little later.
+            Ok(Err(Refusal::InHand)) => tracing::debug!(file = ?ticket.file(), "a copy of it is being settled"),
+            Ok(Err(Refusal::Unreadable(error))) => {
+                tracing::warn!(file = ?ticket.file(), %error, "what was filed under its id cannot be read; it waits");
             }
             // The ticket goes with it: the document is found again, later each time.
             Err(panicked) => {

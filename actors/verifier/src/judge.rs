@@ -1,11 +1,14 @@
 //! The judgement itself.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use protocol::command::{Command, Configured, Document, VerifiedCommand};
-use protocol::digest::Sha256;
+use protocol::digest::{Hasher, Sha256};
+use protocol::id::CommandId;
+use protocol::ledger::{Entrance, FiledBefore, Ledger, Signed, Turn};
 use protocol::message::{Content, Rejection};
 use protocol::reason::{Reason, Stage, Verdict};
 use protocol::schema::fault;
@@ -26,6 +29,8 @@ pub struct TimeRules {
 pub struct Judge {
     /// The accepted secrets.
     pub keyring: Arc<Keyring>,
+    /// What was filed.
+    pub ledger: Arc<Ledger>,
     /// The configured targets' names.
     pub targets: BTreeSet<String>,
     /// The configured checks' names.
@@ -36,23 +41,51 @@ pub struct Judge {
     pub max_command_bytes: u64,
 }
 
+/// Why a document goes no further.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It is refused, and that is to be filed; boxed, as it is large.
+    Rejected(Box<Rejection>),
+    /// It was filed before: it is to be removed.
+    Filed {
+        /// Its id, if it holds a valid one.
+        id: Option<CommandId>,
+        /// The hash of its bytes.
+        input_sha256: Sha256,
+        /// The ledger's word.
+        filed: FiledBefore,
+    },
+    /// A copy of it is being settled. It is to come again.
+    InHand,
+    /// What was filed under its id cannot be read at the moment. It is to come again.
+    Unreadable(io::Error),
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(Box::new(rejection))
+    }
+}
+
 impl Judge {
-    /// Judges what was read at `received_at`, at the time `now`.
+    /// Judges what was read at `received_at`, at the time `now`. A document that was filed before is not judged again,
+    /// whatever would be thought of it by now.
     ///
     /// # Errors
-    /// The rejection to be filed; boxed, as it is the rare and the large case.
+    /// Why it goes no further.
     pub fn judge(
         &self,
         content: Content,
         received_at: DateTime<Utc>,
         now: DateTime<Utc>,
-    ) -> Result<VerifiedCommand, Box<Rejection>> {
+    ) -> Result<(VerifiedCommand, Arc<Turn>), Refusal> {
         let raw = match &content {
             Content::Document(raw) => Arc::clone(raw),
             Content::TooLarge { size, sha256, .. } => {
                 let detail = format!("the file is {size} bytes long; at most {} are allowed", self.max_command_bytes);
                 let verdict = Verdict::new(Stage::File, Reason::TooLarge, detail);
-                return Err(Box::new(rejection(verdict, *sha256, content)));
+                let turn = self.enter(None, *sha256, None)?;
+                return Err(rejection(verdict, *sha256, content.clone(), Some(turn)).into());
             }
             Content::NotRegular { kind, bytes } => {
                 let verdict = Verdict::new(
@@ -60,18 +93,24 @@ impl Judge {
                     Reason::NotRegular,
                     format!("a command must be a regular file, found {kind}"),
                 );
-                let sha256 = Sha256::of(bytes);
-                return Err(Box::new(rejection(verdict, sha256, content)));
+                let sha256 = not_regular(bytes);
+                return Err(rejection(verdict, sha256, content, None).into());
             }
         };
-        let reject = |verdict| rejection(verdict, Sha256::of(&raw), content.clone());
-        let document = Document::parse(Arc::clone(&raw)).map_err(|verdict| Box::new(reject(verdict)))?;
+        let input = Sha256::of(&raw);
+        let document = match Document::parse(Arc::clone(&raw)) {
+            Ok(document) => document,
+            Err(verdict) => return Err(rejection(verdict, input, content, Some(self.enter(None, input, None)?)).into()),
+        };
         let id = document.id();
-        let authentic = document.authenticate(&self.keyring, now).map_err(|(_, verdict)| {
-            let mut rejection = reject(verdict);
-            rejection.id = id.clone();
-            Box::new(rejection)
-        })?;
+        let authentic = match document.authenticate(&self.keyring, now) {
+            Ok(authentic) => authentic,
+            Err((_, verdict)) => {
+                let turn = self.enter(id.as_ref(), input, None)?;
+                return Err(Rejection { id, ..rejection(verdict, input, content, Some(turn)) }.into());
+            }
+        };
+        let turn = self.enter(id.as_ref(), input, Some(authentic.form()))?;
         let configured =
             Configured { is_target: &|name| self.targets.contains(name), is_check: &|name| self.checks.contains(name) };
         let command = authentic.read(&configured).and_then(|command| {
@@ -79,13 +118,20 @@ impl Judge {
             Ok(command)
         });
         match command {
-            Ok(command) => Ok(authentic.verified(command, received_at)),
+            Ok(command) => Ok((authentic.verified(command, received_at), turn)),
             Err(verdict) => {
-                let mut rejection = reject(verdict);
-                rejection.id = id;
-                rejection.hmac_ok = true;
-                Err(Box::new(rejection))
+                Err(Rejection { id, hmac_ok: true, ..rejection(verdict, input, content, Some(turn)) }.into())
             }
+        }
+    }
+
+    /// The turn of a document, unless it was filed or is being settled; `form` is known once its signature held.
+    fn enter(&self, id: Option<&CommandId>, input: Sha256, form: Option<Sha256>) -> Result<Arc<Turn>, Refusal> {
+        match self.ledger.enter(input, form.map(|form| Signed { id, form })) {
+            Entrance::Turn(turn) => Ok(Arc::new(turn)),
+            Entrance::Filed(filed) => Err(Refusal::Filed { id: id.cloned(), input_sha256: input, filed }),
+            Entrance::InHand => Err(Refusal::InHand),
+            Entrance::Unreadable(error) => Err(Refusal::Unreadable(error)),
         }
     }
 
@@ -116,6 +162,15 @@ impl Judge {
     }
 }
 
-fn rejection(verdict: Verdict, input_sha256: Sha256, content: Content) -> Rejection {
-    Rejection { verdict, id: None, hmac_ok: false, content, input_sha256, attempts: 0 }
+fn rejection(verdict: Verdict, input_sha256: Sha256, content: Content, turn: Option<Arc<Turn>>) -> Rejection {
+    Rejection { verdict, id: None, hmac_ok: false, content, input_sha256, attempts: 0, turn }
+}
+
+/// What stands for the bytes of an entry that is no file. No document begins so: whoever makes a link whose text is a
+/// document's does not make that document a filed one.
+fn not_regular(bytes: &[u8]) -> Sha256 {
+    let mut hasher = Hasher::default();
+    hasher.update(b"\0");
+    hasher.update(bytes);
+    hasher.finish()
 }

@@ -13,4 +13,4 @@ mod actor;
 mod judge;
 
 pub use actor::Verifier;
-pub use judge::{Judge, TimeRules};
+pub use judge::{Judge, Refusal, TimeRules};

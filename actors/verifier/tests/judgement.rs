@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use protocol::audit::{AuditEntry, AuditResult};
 use protocol::canonical;
 use protocol::digest::Sha256;
+use protocol::id::CommandId;
 use protocol::json::{self, Value};
-use protocol::message::Content;
+use protocol::message::{Content, Rejection};
 use protocol::reason::{Reason, Stage};
 use protocol::signing::{Keyring, Secret, SecretSlot};
-use verifier::{Judge, TimeRules};
+use verifier::{Judge, Refusal, TimeRules};
 
 const NOW: &str = "2026-01-02T12:00:00Z";
 
@@ -21,6 +23,7 @@ fn now() -> DateTime<Utc> {
 fn judge() -> Judge {
     Judge {
         keyring: Arc::new(Keyring::new(&Secret::new(b"0123456789abcdef".to_vec()).unwrap(), None)),
+        ledger: Arc::default(),
         targets: ["MAIN".to_owned()].into(),
         checks: ["lint".to_owned()].into(),
         time: TimeRules { clock_skew: TimeDelta::seconds(30), max_lifetime: TimeDelta::hours(24) },
@@ -41,8 +44,15 @@ fn signed(change: impl FnOnce(&mut json::Object)) -> Content {
     Content::Document(canonical::to_canonical(&Value::Object(object)).into_bytes().into())
 }
 
+fn rejection(content: Content, at: DateTime<Utc>) -> Rejection {
+    match judge().judge(content, now(), at) {
+        Err(Refusal::Rejected(rejection)) => *rejection,
+        other => panic!("must be rejected: {other:?}"),
+    }
+}
+
 fn verdict(content: Content) -> (Stage, Reason, String, bool) {
-    let rejection = judge().judge(content, now(), now()).expect_err("must be rejected");
+    let rejection = rejection(content, now());
     (rejection.verdict.stage, rejection.verdict.reason, rejection.verdict.detail, rejection.hmac_ok)
 }
 
@@ -62,7 +72,7 @@ fn set(pointer: &'static str, text: &'static str) -> Content {
 
 #[test]
 fn a_good_document_is_verified() {
-    let command = judge().judge(signed(|_| ()), now(), now()).unwrap();
+    let (command, _turn) = judge().judge(signed(|_| ()), now(), now()).unwrap();
     assert_eq!(command.command().id.as_str(), "a");
     assert_eq!(command.secret(), SecretSlot::Current);
     assert_eq!(command.input_sha256(), Sha256::of(command.raw()));
@@ -179,13 +189,13 @@ fn required_fields_are_required() {
 
 #[test]
 fn the_clock_decides_with_skew_for_the_start_only() {
-    let at =
-        |offset| judge().judge(signed(|_| ()), now(), now() + offset).map_err(|rejection| rejection.verdict.reason);
+    let at = |offset| rejection(signed(|_| ()), now() + offset).verdict.reason;
+    let is_good = |offset| judge().judge(signed(|_| ()), now(), now() + offset).is_ok();
     // Issued 60 s before NOW, expires 300 s after it.
-    assert!(at(TimeDelta::seconds(-90)).is_ok());
-    assert_eq!(at(TimeDelta::seconds(-91)).unwrap_err(), Reason::NotYetValid);
-    assert!(at(TimeDelta::seconds(299)).is_ok());
-    assert_eq!(at(TimeDelta::seconds(300)).unwrap_err(), Reason::Expired);
+    assert!(is_good(TimeDelta::seconds(-90)));
+    assert_eq!(at(TimeDelta::seconds(-91)), Reason::NotYetValid);
+    assert!(is_good(TimeDelta::seconds(299)));
+    assert_eq!(at(TimeDelta::seconds(300)), Reason::Expired);
 }
 
 #[test]
@@ -196,7 +206,7 @@ fn nothing_is_looked_at_before_the_hmac_holds() {
     assert!(detail.contains("not signed"), "{detail}");
     for hmac in ["7", r#""""#, r#""AAAA""#, "null"] {
         let document = GOOD.replacen('{', &format!("{{\"hmac\":{hmac},"), 1);
-        let rejection = judge().judge(Content::Document(document.into_bytes().into()), now(), now()).unwrap_err();
+        let rejection = rejection(Content::Document(document.into_bytes().into()), now());
         assert_eq!(rejection.verdict.reason, Reason::BadHmac, "{hmac}");
         assert_eq!(rejection.id.unwrap().as_str(), "a");
     }
@@ -218,4 +228,48 @@ fn what_is_no_document_is_refused_first() {
     let (stage, reason, detail, _) = verdict(link);
     assert_eq!((stage, reason), (Stage::File, Reason::NotRegular));
     assert!(!detail.contains("passwd"));
+}
+
+/// What became of a document in the end: filed, as this line says.
+fn line(id: Option<&str>, hmac_ok: bool, input_sha256: Sha256) -> AuditEntry {
+    let result = AuditResult::Rejected(if hmac_ok { Reason::Expired } else { Reason::BadHmac });
+    let id = id.map(|id| CommandId::parse(id).unwrap());
+    AuditEntry { ts: String::new(), id, action: None, result, exit: None, files_changed: 0, hmac_ok, input_sha256 }
+}
+
+#[test]
+fn a_filed_document_is_not_judged_again_however_it_is_spelled_and_a_copy_waits() {
+    let judge = judge();
+    let spelled = |text: &str| Content::Document(text.as_bytes().into());
+    let Content::Document(raw) = signed(|_| ()) else { panic!() };
+    let text = std::str::from_utf8(&raw).unwrap().to_owned();
+    let blank = text.replacen(',', ", ", 1);
+    let (_, turn) = judge.judge(spelled(&text), now(), now()).unwrap();
+    for copy in [&text, &blank] {
+        assert!(matches!(judge.judge(spelled(copy), now(), now()), Err(Refusal::InHand)));
+    }
+    turn.filed(&line(Some("a"), true, Sha256::of(text.as_bytes())));
+    let later = now() + TimeDelta::days(9);
+    for copy in [&text, &blank, &format!(" {text}\n"), &text.replacen("MAIN", "\\u004dAIN", 1)] {
+        for at in [now(), later] {
+            assert!(matches!(judge.judge(spelled(copy), now(), at), Err(Refusal::Filed { .. })), "{copy}");
+        }
+    }
+    // One that nobody signed says nothing of one that somebody did, except by the same bytes.
+    let forged = text.replacen("\"hmac\":\"", "\"hmac\":\"AA", 1);
+    let Err(Refusal::Rejected(rejection)) = judge.judge(spelled(&forged), now(), now()) else { panic!() };
+    assert_eq!(rejection.verdict.reason, Reason::BadHmac);
+    assert!(matches!(judge.judge(spelled(&forged), now(), now()), Err(Refusal::InHand)));
+    rejection.turn.unwrap().filed(&line(Some("a"), false, Sha256::of(forged.as_bytes())));
+    assert!(matches!(judge.judge(spelled(&forged), now(), now()), Err(Refusal::Filed { .. })));
+}
+
+#[test]
+fn a_link_whose_text_is_a_documents_is_not_that_document() {
+    let judge = judge();
+    let Content::Document(raw) = signed(|_| ()) else { panic!() };
+    let link = Content::NotRegular { kind: "a symbolic link", bytes: Arc::clone(&raw) };
+    let Err(Refusal::Rejected(rejection)) = judge.judge(link, now(), now()) else { panic!() };
+    judge.ledger.record(&line(None, false, rejection.input_sha256));
+    assert!(judge.judge(Content::Document(raw), now(), now()).is_ok());
 }

@@ -112,7 +112,7 @@ fn no_forged_document_takes_the_name_of_the_letter_and_no_genuine_one_is_counted
     let (good, bad) = (bench.put("good", "1"), bench.put("bad", "1"));
     let mut outcomes = vec![forger];
     outcomes.extend(forged(&bench, 0..5));
-    outcomes.extend([executed(&good, None), executed(&bad, Some((Reason::ValidationFailed, "no")))]);
+    outcomes.extend([executed(&bench, &good, None), executed(&bench, &bad, Some((Reason::ValidationFailed, "no")))]);
     let done = bench.file(outcomes);
     assert_eq!((done.filed.len(), done.counted.len()), (3, 5));
     assert!(bench.path("archive/good.json").exists() && bench.path("dead_letter/bad.json").exists());

@@ -37,7 +37,7 @@ fn what_lies_where_an_artifact_has_to_go_is_set_aside_and_nobody_waits() {
             obstruct(&bench.path(name), kind);
             let command = bench.put("a", "1");
             let failure = (!is_good).then_some((Reason::ValidationFailed, "no"));
-            let done = bench.file(vec![executed(&command, failure), refused("other")]);
+            let done = bench.file(vec![executed(&bench, &command, failure), refused("other")]);
             assert_eq!(done.filed.len(), 2, "{name}: {kind}");
             assert!(done.filed[0].artifacts.contains(&name.to_owned()), "{name}: {kind}");
             assert!(fs::symlink_metadata(bench.path(name)).unwrap().is_file(), "{name}: {kind}");
@@ -73,7 +73,7 @@ fn a_folder_in_the_place_of_a_temporary_file_holds_up_neither_filing_nor_a_start
     let obstruct = |bench: &Bench| obstruct(&bench.path("results/.filing-a.json"), "a full folder");
     obstruct(&bench);
     let command = bench.put("a", "1");
-    assert_eq!(bench.file(vec![executed(&command, None)]).filed.len(), 1);
+    assert_eq!(bench.file(vec![executed(&bench, &command, None)]).filed.len(), 1);
     obstruct(&bench);
     assert_eq!(bench.restart().lines, 1);
     assert_eq!(aside(&bench.path("results/a.json")).len(), 2);

@@ -1,5 +1,6 @@
 //! What was rolled over is filed: it is neither replaced, nor filed again, nor lost with the log.
 
+use super::recovered as recovered_of;
 use super::*;
 
 /// Moves what lies flat to a segment, as the publisher does.
@@ -44,7 +45,7 @@ fn a_dead_letter_that_was_rolled_over_keeps_its_name_for_itself() {
     let other_case = rejected("3.json", Some("A"), Reason::BadHmac, document(three));
     assert_eq!(bench.file(vec![other_case]).filed[0].artifacts, [beside(three, "A")]);
     let command = bench.put("a", "1");
-    let failed = bench.file(vec![executed(&command, Some((Reason::IoError, "disk")))]);
+    let failed = bench.file(vec![executed(&bench, &command, Some((Reason::IoError, "disk")))]);
     assert_eq!(failed.filed[0].artifacts[3], format!("dead_letter/a-{}.json", command.input_sha256().short()));
 }
 
@@ -69,8 +70,8 @@ fn a_power_cut_is_mended_where_the_artifacts_lie() {
     let mut bench = Bench::new(64, 256);
     let (ok, bad) = (bench.put("a", "1"), bench.put("b", "1"));
     bench.file(vec![rejected("b0.json", Some("b"), Reason::BadHmac, document(br#"{"id":"b"}"#))]);
-    let outcomes = || [executed(&ok, None), executed(&bad, Some((Reason::IoError, "disk")))];
-    let [Outcome::Executed(one), Outcome::Executed(two)] = outcomes() else { panic!("not executed") };
+    let outcomes = [executed(&bench, &ok, None), executed(&bench, &bad, Some((Reason::IoError, "disk")))];
+    let [Outcome::Executed(one), Outcome::Executed(two)] = outcomes else { panic!("not executed") };
     let executions = [one.execution.clone(), two.execution.clone()];
     bench.file(vec![Outcome::Executed(one), Outcome::Executed(two)]);
     let segment = format!("{}/0000", today());
@@ -82,10 +83,8 @@ fn a_power_cut_is_mended_where_the_artifacts_lie() {
     fs::write(bench.path(&format!("archive/{segment}/a.json")), "").unwrap();
     fs::write(bench.path(&format!("diffs/{segment}/.filing-a.patch")), "half").unwrap();
     bench.restart();
-    let recovered = outcomes().into_iter().zip(executions).map(|(outcome, execution)| match outcome {
-        Outcome::Executed(executed) => Outcome::Executed(Executed { recovered: true, execution, ..executed }),
-        other => other,
-    });
+    let recovered = [&ok, &bad].into_iter().zip(executions);
+    let recovered = recovered.map(|(command, execution)| recovered_of(&bench, command, execution));
     assert!(restore(&bench.config, &keyring(), &bench.ledger, recovered.collect()).unwrap().is_empty());
     assert_eq!((files(&bench), content(&bench)), (before, were), "nothing lies flat, and all is as it was");
 }
@@ -98,8 +97,8 @@ fn a_log_that_was_lost_is_made_again_from_what_was_rolled_over() {
         let failed = bench.put(&format!("f{round}"), "1");
         let forged = format!(r#"{{"id":"x{round}"}}"#);
         bench.file(vec![
-            executed(&command, None),
-            executed(&failed, Some((Reason::IoError, "d"))),
+            executed(&bench, &command, None),
+            executed(&bench, &failed, Some((Reason::IoError, "d"))),
             rejected("x.json", Some(&format!("x{round}")), Reason::BadHmac, document(forged.as_bytes())),
         ]);
         roll(&bench, &format!("2026/01/0{}/0000", round + 1));
@@ -116,13 +115,59 @@ fn a_log_that_was_lost_is_made_again_from_what_was_rolled_over() {
     assert_eq!(bench.restart().completed.len(), 9);
     assert_eq!(bench.restart().completed.len(), 0);
     let again = command("c0", "another");
-    assert_eq!(
-        bench.ledger.look(&again.command().id, again.input_sha256()),
-        protocol::ledger::Claim::Taken,
-        "an id is taken for ever"
-    );
+    assert!(bench.ledger.is_taken(&again.command().id), "an id is taken for ever");
     // What somebody changed is vouched for by nobody.
     fs::write(bench.path("archive/2026/01/02/0000/c1.json"), "changed").unwrap();
     fs::remove_file(bench.path("logs/bridge.log")).unwrap();
     assert_eq!(bench.restart().completed.len(), 8);
+}
+
+#[test]
+fn the_form_of_a_filed_document_is_read_back_from_wherever_it_lies_and_only_if_its_bytes_are_those() {
+    let mut bench = Bench::new(64, 256);
+    let refuse = |bench: &Bench, file: &str, command: &VerifiedCommand| {
+        let Entrance::Turn(turn) = enter(&bench.ledger, command) else { panic!("no turn") };
+        let Outcome::Rejected(mut rejected) =
+            rejected(file, Some(command.command().id.as_str()), Reason::PreconditionFailed, document(command.raw()))
+        else {
+            panic!("not rejected")
+        };
+        (rejected.rejection.turn, rejected.rejection.hmac_ok) = (Some(Arc::new(turn)), true);
+        Outcome::Rejected(rejected)
+    };
+    let (one, two, done) = (command("a", "1"), command("a", "2"), bench.put("b", "1"));
+    let outcomes = vec![refuse(&bench, "1.json", &one), refuse(&bench, "2.json", &two), executed(&bench, &done, None)];
+    bench.file(outcomes);
+    let known = |bench: &Bench, command: &VerifiedCommand| {
+        let signed = Signed { id: Some(&command.command().id), form: command.form() };
+        match bench.ledger.enter(Sha256::of(b"another spelling"), Some(signed)) {
+            Entrance::Filed(_) => "filed",
+            Entrance::Turn(turn) if turn.look().is_ok() => "free",
+            Entrance::Turn(_) => "refused",
+            other => panic!("{other:?}"),
+        }
+    };
+    let all = |bench: &Bench| [&one, &two, &done, &command("a", "3"), &command("b", "3")].map(|it| known(bench, it));
+    let expected = ["filed", "filed", "filed", "free", "refused"];
+    assert_eq!(all(&bench), expected, "as filed here");
+    let again = |bench: &mut Bench| {
+        bench.restart();
+        let ledger = Ledger::reading(crate::Filed::under(bench.dir.path()));
+        recover(&bench.config, &keyring(), &ledger).unwrap();
+        bench.ledger = Arc::new(ledger);
+    };
+    again(&mut bench);
+    assert_eq!(all(&bench), expected, "flat");
+    roll(&bench, "2026/01/02/10000");
+    again(&mut bench);
+    assert_eq!(all(&bench), expected, "rolled over");
+    let letter = bench.path("dead_letter/2026/01/02/10000/a.json");
+    let text = fs::read_to_string(&letter).unwrap().replace("\"nonce\":\"1\"", "\"nonce\":\"3\"");
+    fs::write(&letter, text).unwrap();
+    again(&mut bench);
+    assert_eq!(all(&bench), ["refused", "filed", "filed", "refused", "refused"], "changed: nobody can tell any more");
+    fs::remove_file(&letter).unwrap();
+    fs::create_dir(&letter).unwrap();
+    again(&mut bench);
+    assert_eq!(all(&bench)[0], "refused", "a folder in its place holds nothing up");
 }

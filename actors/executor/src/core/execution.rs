@@ -14,6 +14,7 @@ use protocol::receipt::Receipt;
 use super::outcome::{Conclusion, Start, conclude, failed};
 use super::{
     Admitted, Batch, Executor, Group, Job, Judgement, MAX_ATTEMPTS, Mutation, Planned, Ran, Slot, Target, contained,
+    refused,
 };
 use crate::after::After;
 use crate::apply::{Applied, ApplyError, HiddenNames};
@@ -49,14 +50,17 @@ impl Executor {
         if let Err(PlanError::Refused(verdict)) = planned {
             return Slot::Ran(Ran::Judged(Judgement::Rejected(verdict)));
         }
-        if let Some(settled) = self.claim(job) {
-            return Slot::Ran(Ran::Judged(settled));
-        }
+        let licence = match job.turn.take_id() {
+            Ok(licence) => licence,
+            Err(taken) => return refused(taken),
+        };
         match planned.and_then(|(tree, plan)| join(job, target, permitted, tree, plan, start, clock)) {
-            Ok(planned) => Slot::Planned(Box::new(planned)),
-            Err(PlanError::Failed { reason, detail }) => failed(job, start, clock, reason, detail),
+            Ok((mutation, execution)) => {
+                Slot::Planned(Box::new(Planned { licence, start: *start, mutation: Some(mutation), execution }))
+            }
+            Err(PlanError::Failed { reason, detail }) => failed(job, licence, start, clock, reason, detail),
             Err(PlanError::Starved(detail)) => {
-                self.release(job);
+                release(job);
                 Slot::Ran(Ran::Starved(detail))
             }
             Err(PlanError::Refused(verdict)) => Slot::Ran(Ran::Judged(Judgement::Rejected(verdict))),
@@ -68,13 +72,14 @@ impl Executor {
         if job.attempts < MAX_ATTEMPTS {
             return None;
         }
-        if let Some(settled) = self.claim(job) {
-            return Some(Slot::Ran(Ran::Judged(settled)));
-        }
+        let licence = match job.turn.take_id() {
+            Ok(licence) => licence,
+            Err(taken) => return Some(refused(taken)),
+        };
         let detail = format!("gave up after {} tries; the process ended in the last one", job.attempts);
         let failure = Some((Reason::RetriesExhausted, detail));
         let execution = start.report(clock, job.attempts, Plan::default(), Vec::new(), failure);
-        Some(Slot::Planned(Box::new(Planned { start: *start, mutation: None, execution })))
+        Some(Slot::Planned(Box::new(Planned { licence, start: *start, mutation: None, execution })))
     }
 
     fn dry_run(
@@ -111,8 +116,6 @@ impl Executor {
         let (mut written, mut goes_on) = (written.into_iter(), true);
         for (job, slot) in slots {
             let ran = match slot {
-                // A copy of a command that is tried again: it is no copy of what is settled.
-                Slot::Ran(Ran::Judged(Judgement::Redelivered)) if !goes_on => Ran::Back,
                 Slot::Ran(ran) => ran,
                 Slot::Planned(planned) => match written.next() {
                     Some(written) => self.execute(job, *planned, written, batch, clock),
@@ -137,7 +140,7 @@ impl Executor {
     ) -> bool {
         let nothing = Draft { entry: Entry::Ended(Ended { begun: NO_RECORD, outcome: None }), root: None };
         if matches!(error, JournalError::Full(_)) || self.journal.append(&[nothing]).is_err() {
-            self.give_back(&slots, batch, error);
+            give_back(&slots, batch, error);
             return false;
         }
         if slots.len() > 1 {
@@ -145,17 +148,18 @@ impl Executor {
             while batch.stalled.is_none() && !slots.is_empty() {
                 goes_on &= self.flush_slots(vec![slots.remove(0)], batch, clock);
             }
-            slots.iter().for_each(|(job, _)| self.release(job));
+            slots.iter().for_each(|(job, _)| release(job));
             return goes_on;
         }
         let Some((job, Slot::Planned(planned))) = slots.pop() else { return true };
-        let slot = failed(job, &planned.start, clock, Reason::IoError, sentence(error));
-        let gives_up = planned.mutation.is_some();
+        let Planned { licence, start, mutation, .. } = *planned;
+        let slot = failed(job, licence, &start, clock, Reason::IoError, sentence(error));
+        let gives_up = mutation.is_some();
         match slot {
             // The report of the last try is small.
             Slot::Planned(_) if gives_up => self.flush_slots(vec![(job, slot)], batch, clock),
             Slot::Planned(_) => {
-                self.give_back(&[(job, slot)], batch, error);
+                give_back(&[(job, slot)], batch, error);
                 false
             }
             Slot::Ran(ran) => {
@@ -165,15 +169,10 @@ impl Executor {
         }
     }
 
-    /// Nothing comes of these slots, as nothing can be recorded.
-    fn give_back(&self, slots: &[(&Job, Slot)], batch: &mut Batch, error: &JournalError) {
-        slots.iter().for_each(|(job, _)| self.release(job));
-        batch.stalled = Some(error.to_string());
-    }
-
     /// Applies one command whose record is durable.
     fn execute(&self, job: &Job, planned: Planned, written: Written, batch: &mut Batch, clock: &dyn Clock) -> Ran {
-        let Planned { start, mutation, execution } = planned;
+        let Planned { licence, start, mutation, execution } = planned;
+        licence.begun();
         let is_checked = mutation.as_ref().is_some_and(|mutation| !mutation.checks.is_empty());
         let names = HiddenNames { run: written.run, sequence: written.sequence };
         let applied = match mutation.filter(|it| is_checked || !it.changes.is_empty()) {
@@ -186,7 +185,7 @@ impl Executor {
         });
         let mut execution = Execution { checks: applied.reports.unwrap_or(execution.checks), ..execution };
         let ended = match conclusion {
-            None if !is_checked => return Ran::Judged(Judgement::Executed(execution, written.receipt)),
+            None if !is_checked => return Ran::Judged(Judgement::Executed(execution, written.receipt, licence)),
             None => {
                 execution = start.finished(clock, execution);
                 Some(execution.clone())
@@ -197,6 +196,7 @@ impl Executor {
             }
             Some(Conclusion::Again(again)) => {
                 if self.decide(written.sequence, None, batch) {
+                    licence.undone();
                     written.receipt.filed();
                 }
                 return again;
@@ -207,7 +207,7 @@ impl Executor {
         }
         // What could not be undone stays in the journal, so that the next start undoes it.
         let receipt = if applied.is_left { Receipt::default() } else { written.receipt };
-        Ran::Judged(Judgement::Executed(execution, receipt))
+        Ran::Judged(Judgement::Executed(execution, receipt, licence))
     }
 
     /// Records how a command ended. The verdict is reached: it is tried for a while, and if that is in vain the process has
@@ -287,6 +287,19 @@ impl Executor {
     }
 }
 
+/// Frees the id of a job that nothing came of, unless it was tried before.
+fn release(job: &Job) {
+    if job.attempts == 0 {
+        job.turn.give_id_back();
+    }
+}
+
+/// Nothing comes of these slots, as nothing can be recorded.
+fn give_back(slots: &[(&Job, Slot)], batch: &mut Batch, error: &JournalError) {
+    slots.iter().for_each(|(job, _)| release(job));
+    batch.stalled = Some(error.to_string());
+}
+
 /// Joins what a plan comes to. Checks that run no program are seen on the planned tree: where one fails, nothing need
 /// be changed in order to be undone.
 fn join(
@@ -297,7 +310,7 @@ fn join(
     plan: Plan,
     start: &Start,
     clock: &dyn Clock,
-) -> Result<Planned, PlanError> {
+) -> Result<(Mutation, Execution), PlanError> {
     let deadline = start.deadline(clock, permitted.max_runtime_ms);
     let (attempts, mut plan) = (job.attempts + 1, plan);
     let runs = checks::run_programs(&permitted.checks);
@@ -314,8 +327,7 @@ fn join(
     let execution = start.report(clock, attempts, plan, reports, failure);
     let checks = if runs { permitted.checks } else { Vec::new() };
     let (root, max_runtime_ms) = (target.root.clone(), permitted.max_runtime_ms);
-    let mutation = Mutation { tree, root, max_runtime_ms, changes, folders, checks };
-    Ok(Planned { start: *start, mutation: Some(mutation), execution })
+    Ok((Mutation { tree, root, max_runtime_ms, changes, folders, checks }, execution))
 }
 
 /// What applying a command came to.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use protocol::artifact::CheckReport;
+use protocol::ledger::Licence;
 use protocol::message::Execution;
 use protocol::reason::Reason;
 
@@ -95,12 +96,19 @@ pub(super) fn conclude(job: &Job, reason: Reason, detail: String) -> Conclusion 
 }
 
 /// A job that failed before there was anything to undo.
-pub(super) fn failed(job: &Job, start: &Start, clock: &dyn Clock, reason: Reason, detail: String) -> Slot {
+pub(super) fn failed(
+    job: &Job,
+    licence: Licence,
+    start: &Start,
+    clock: &dyn Clock,
+    reason: Reason,
+    detail: String,
+) -> Slot {
     match conclude(job, reason, detail) {
         Conclusion::Again(again) => Slot::Ran(again),
         Conclusion::Final(failure) => {
             let execution = start.report(clock, job.attempts + 1, Plan::default(), Vec::new(), Some(failure));
-            Slot::Planned(Box::new(Planned { start: *start, mutation: None, execution }))
+            Slot::Planned(Box::new(Planned { licence, start: *start, mutation: None, execution }))
         }
     }
 }

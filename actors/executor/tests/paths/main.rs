@@ -76,7 +76,7 @@ fn refuse(world: &mut World, row: &Row) -> Result<(), String> {
         Ran::Judged(Judgement::Rejected(verdict)) => {
             (verdict.reason, format!("{:?}", verdict.stage).to_lowercase(), verdict.detail)
         }
-        Ran::Judged(Judgement::Executed(execution, _)) => match execution.failure {
+        Ran::Judged(Judgement::Executed(execution, ..)) => match execution.failure {
             Some((reason, detail)) if execution.diff.is_empty() && execution.files_changed == 0 => {
                 (reason, "execution".to_owned(), detail)
             }

@@ -331,7 +331,7 @@ enum Outcome<'r> {
 fn judge(ran: &Ran) -> Outcome<'_> {
     match ran {
         Ran::Judged(Judgement::Rejected(verdict)) => Outcome::Refused(verdict.reason),
-        Ran::Judged(Judgement::Executed(execution, _)) => match &execution.failure {
+        Ran::Judged(Judgement::Executed(execution, ..)) => match &execution.failure {
             None => Outcome::Done(execution),
             Some((Reason::ValidationFailed, _)) => Outcome::Failed,
             Some((Reason::IoError, detail)) if detail.contains("COULD NOT BE UNDONE") => Outcome::Half,

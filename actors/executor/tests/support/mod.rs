@@ -18,7 +18,7 @@ use protocol::canonical;
 use protocol::command::{Configured, Document, VerifiedCommand};
 use protocol::git_id::ObjectFormat;
 use protocol::json::{self, Value};
-use protocol::ledger::Ledger;
+use protocol::ledger::{Entrance, Ledger, Signed};
 use protocol::message::Execution;
 use protocol::reason::{Reason, Stage};
 use protocol::signing::{Keyring, Secret, SecretSlot};
@@ -136,13 +136,13 @@ impl Bench {
         std::fs::create_dir_all(dir.path().join("cloud/meta")).unwrap();
         let (journal, _) = Journal::open(&dir.path().join("cloud")).unwrap();
         let (ledger, status) = (Arc::new(Ledger::default()), Arc::new(ExecutorStatus::default()));
-        let executor = Executor::new(&targets, checks, runner, Arc::clone(&ledger), journal.clone(), status).unwrap();
+        let executor = Executor::new(&targets, checks, runner, journal.clone(), status).unwrap();
         Self { executor, dir, journal, ledger, attempts: 0 }
     }
 
     /// What comes of one command.
     pub fn execute(&mut self, command: &VerifiedCommand, clock: &dyn Clock) -> Ran {
-        let job = Job { file: "c.json".into(), command: Arc::new(command.clone()), attempts: self.attempts };
+        let job = Job { attempts: self.attempts, ..job(&self.ledger, command) };
         let mut batch = self.executor.run(&[job], clock);
         assert_eq!((batch.stalled, batch.fatal), (None, None));
         batch.ran.pop().unwrap()
@@ -228,9 +228,20 @@ pub fn verified(mut document: serde_json::Value) -> VerifiedCommand {
     authentic.verified(command, Utc::now())
 }
 
+/// The command with its turn.
+pub fn job(ledger: &Arc<Ledger>, command: &VerifiedCommand) -> Job {
+    let signed = Signed { id: Some(&command.command().id), form: command.form() };
+    match ledger.enter(command.input_sha256(), Some(signed)) {
+        Entrance::Turn(turn) => {
+            Job { file: "c.json".into(), command: Arc::new(command.clone()), attempts: 0, turn: Arc::new(turn) }
+        }
+        other => panic!("no turn: {other:?}"),
+    }
+}
+
 pub fn executed(judgement: Judgement) -> Execution {
     match judgement {
-        Judgement::Executed(execution, _) => execution,
+        Judgement::Executed(execution, ..) => execution,
         other => panic!("not executed: {other:?}"),
     }
 }
