@@ -7,15 +7,15 @@ use protocol::audit::{AuditLine, AuditResult};
 use protocol::digest::Sha256;
 use protocol::git_id::{GitId, ObjectFormat};
 use protocol::id::CommandId;
+pub use protocol::segment::MAX_LOG_BYTES;
+use protocol::segment::{self, DAY_DIGITS};
 use rustix::fs::FileType;
 
-use super::disk::{self, DIGITS, Root, Unread, is_number};
+use super::disk::{self, Root, Unread};
 use super::parallel;
 
 /// The log that grows.
 pub const LIVE_LOG: &str = "logs/bridge.log";
-/// The largest log that is read, in bytes; the service's own stay far below.
-pub const MAX_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// How often the logs are listed anew when one was rolled meanwhile.
 const TRIES: usize = 20;
 
@@ -100,7 +100,7 @@ pub fn files(root: &Root) -> io::Result<Files> {
     };
     for _ in 0..TRIES {
         let before = open()?;
-        let rolled = rolled(root, "logs".to_owned(), &DIGITS)?;
+        let rolled = rolled(root, "logs".to_owned(), 0)?;
         let after = open()?;
         let inode = |file: &Option<std::fs::File>| -> io::Result<Option<u64>> {
             file.as_ref().map(|file| file.metadata().map(|metadata| metadata.ino())).transpose()
@@ -113,17 +113,20 @@ pub fn files(root: &Root) -> io::Result<Files> {
     Err(io::Error::other("the log is rolled faster than it can be listed"))
 }
 
-fn rolled(root: &Root, path: String, digits: &[usize]) -> io::Result<Vec<String>> {
+fn rolled(root: &Root, path: String, level: usize) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     for (name, kind) in root.list(&path)? {
-        match digits.split_first() {
-            Some((first, rest)) if kind == FileType::Directory && is_number(&name, *first) => {
-                found.extend(rolled(root, format!("{path}/{name}"), rest)?);
+        match kind {
+            FileType::Directory if segment::is_level(level, &name) => {
+                found.extend(rolled(root, format!("{path}/{name}"), level + 1)?);
             }
-            None if name.starts_with("bridge-") && name.ends_with(".log") => found.push(format!("{path}/{name}")),
+            _ if level > DAY_DIGITS.len() && name.starts_with("bridge-") && name.ends_with(".log") => {
+                found.push(format!("{path}/{name}"))
+            }
             _ => {}
         }
     }
+    found.sort_by(|one, other| segment::order(one).cmp(&segment::order(other)));
     Ok(found)
 }
 

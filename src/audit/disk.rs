@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use archiver::{Folder, IN_THE_WAY};
+use protocol::segment;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat};
 
 /// The folders of artifacts.
 pub const FOLDERS: [Folder; 4] = [Folder::Results, Folder::Diffs, Folder::Archive, Folder::DeadLetter];
-/// How many digits the names of the folders above a segment's files have: year, month, day, counter.
-pub const DIGITS: [usize; 4] = [4, 2, 2, 4];
 /// The largest artifact that is read, in bytes; the bridge's own stay below.
 pub const MAX_ARTIFACT_BYTES: u64 = 64 * 1024 * 1024;
 /// The most files that are listed.
@@ -133,12 +132,6 @@ pub fn read(file: File, max: u64) -> Result<Vec<u8>, Unread> {
     if bytes.len() as u64 > max { Err(Unread::TooLarge) } else { Ok(bytes) }
 }
 
-/// Whether `name` is a number of so many digits.
-#[must_use]
-pub fn is_number(name: &str, digits: usize) -> bool {
-    name.len() == digits && name.bytes().all(|byte| byte.is_ascii_digit())
-}
-
 /// Something for each artifact.
 #[derive(Debug)]
 pub struct ByName<T>([HashMap<Arc<str>, T>; FOLDERS.len()]);
@@ -227,21 +220,20 @@ impl Shelf {
         let mut shelf = Self::default();
         for folder in FOLDERS {
             shelf
-                .add(root, folder, folder.name().to_owned(), &DIGITS)
+                .add(root, folder, folder.name().to_owned(), 0)
                 .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.name())))?;
         }
         Ok(shelf)
     }
 
-    fn add(&mut self, root: &Root, folder: Folder, path: String, digits: &[usize]) -> io::Result<()> {
+    fn add(&mut self, root: &Root, folder: Folder, path: String, level: usize) -> io::Result<()> {
         let entries = root.list(&path)?;
         let place = u32::try_from(self.places.len()).map_err(io::Error::other)?;
         self.places.push(path.clone());
         for (name, kind) in entries {
-            let below = digits.split_first().filter(|(first, _)| is_number(&name, **first));
-            match below {
-                Some((_, rest)) if kind == FileType::Directory => {
-                    self.add(root, folder, format!("{path}/{name}"), rest)?;
+            match kind {
+                FileType::Directory if segment::is_level(level, &name) => {
+                    self.add(root, folder, format!("{path}/{name}"), level + 1)?;
                 }
                 // What the archiver is just writing, and what people keep out of sight.
                 _ if name.starts_with('.') => {}

@@ -8,17 +8,14 @@ use cap_std::fs::Dir;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use protocol::audit::{AuditEntry, AuditLine};
 use protocol::digest::Sha256;
+use protocol::segment::{self, DAY_DIGITS, MAX_LOG_BYTES};
 
 use crate::error::ArchiveError;
 use crate::files::{Found, LOGS, look};
 use crate::log::BRIDGE_LOG;
 
-/// The digits of each folder level above a segment: year, month, day, counter.
-const LEVELS: [usize; 4] = [4, 2, 2, 4];
 /// The time in a segment's name.
 const TIME: &str = "%Y%m%dT%H%M%S%.3fZ";
-/// The largest log that is read, in bytes; the service's own stay far below.
-const MAX_LOG_BYTES: u64 = 1 << 30;
 /// Logs that are read side by side before their lines are gone through in order: some MiB in memory.
 const ROUND: usize = 64;
 /// The most threads that read them.
@@ -128,14 +125,14 @@ pub(crate) fn last_rolled(logs: &Dir) -> Result<Option<DateTime<Utc>>, ArchiveEr
 
 /// The counter of the segment folder of a day that takes the next log.
 pub(crate) fn segment_number(day: &Dir, window: usize) -> Result<String, ArchiveError> {
-    let numbers = names(day, LOGS, |name| is_number(name, LEVELS[3]))?;
-    let Some(last) = numbers.last() else { return Ok("0000".to_owned()) };
+    let numbers = names(day, LOGS, |name| segment::number(name).is_some())?;
+    let Some(last) = numbers.iter().max_by_key(|name| segment::number(name)) else { return Ok("0000".to_owned()) };
     // What is no folder is set aside when the folder is made.
     let Ok(held) = day.open_dir_nofollow(last) else { return Ok(last.clone()) };
     if names(&held, last, |_| true)?.len() < window {
         return Ok(last.clone());
     }
-    Ok(format!("{:04}", last.parse::<u32>().unwrap_or_default() + 1))
+    Ok(format!("{:04}", segment::number(last).unwrap_or_default() + 1))
 }
 
 fn lines(logs: &Dir, path: &str) -> Result<Vec<Option<AuditLine>>, ArchiveError> {
@@ -159,10 +156,10 @@ fn segments(logs: &Dir) -> Result<Vec<String>, ArchiveError> {
     let mut found = Vec::new();
     let all = logs.try_clone().map_err(ArchiveError::io("open", LOGS))?;
     let mut level = vec![(String::new(), all)];
-    for digits in LEVELS {
+    for number in 0..=DAY_DIGITS.len() {
         let mut below = Vec::new();
         for (path, dir) in level {
-            for name in names(&dir, LOGS, |name| is_number(name, digits))? {
+            for name in names(&dir, LOGS, |name| segment::is_level(number, name))? {
                 // A link is no segment folder, whatever its name.
                 if let Ok(inner) = dir.open_dir_nofollow(&name) {
                     below.push((format!("{path}{name}/"), inner));
@@ -176,11 +173,8 @@ fn segments(logs: &Dir) -> Result<Vec<String>, ArchiveError> {
         let logs = names(&dir, LOGS, |name| segment_time(name).is_some() && is_file(name))?;
         found.extend(logs.into_iter().map(|name| format!("{path}{name}")));
     }
+    found.sort_by(|one, other| segment::order(one).cmp(&segment::order(other)));
     Ok(found)
-}
-
-fn is_number(name: &str, digits: usize) -> bool {
-    name.len() == digits && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The names in `dir` that `keep` wants, sorted.

@@ -7,15 +7,12 @@ use std::io;
 
 use cap_std::fs::Dir;
 use chrono::NaiveDate;
+use protocol::segment::{self, DAY_DIGITS};
 
 use crate::error::ArchiveError;
 use crate::files::{self, Folder, Found, TEMPORARY, open_folder};
 use crate::history::names as list;
 
-/// The digits of the folders above a segment: year, month, day. The counter has four or more.
-const DAY_DIGITS: [usize; 3] = [4, 2, 2];
-/// The most digits of a counter.
-const NUMBER_DIGITS_MAX: usize = 9;
 /// The most folders that are looked through: some 700 days of 100 segments each.
 const MAX_FOLDERS: usize = 100_000;
 /// All folders that roll over.
@@ -40,20 +37,16 @@ impl<'v, T> Walk<'v, T> {
 
     /// Goes through the segments of `folder`, whose handle is `top`.
     pub(crate) fn through(&mut self, top: &Dir, folder: Folder) -> Result<Option<T>, ArchiveError> {
-        self.beneath(top, folder.name(), "", &DAY_DIGITS)
+        self.beneath(top, folder.name(), "", 0)
     }
 
-    fn beneath(&mut self, dir: &Dir, path: &str, day: &str, digits: &[usize]) -> Result<Option<T>, ArchiveError> {
-        let wanted: &dyn Fn(&str) -> bool = match digits.first() {
-            Some(digits) => &move |name: &str| name.len() == *digits && name.bytes().all(|byte| byte.is_ascii_digit()),
-            None => &|name: &str| number(name).is_some(),
-        };
-        let mut names = list(dir, path, wanted)?;
+    fn beneath(&mut self, dir: &Dir, path: &str, day: &str, level: usize) -> Result<Option<T>, ArchiveError> {
+        let mut names = list(dir, path, |name| segment::is_level(level, name))?;
         names.sort_unstable_by(|a, b| (b.len(), b).cmp(&(a.len(), a)));
         for name in names {
             let below = if day.is_empty() { name.clone() } else { format!("{day}/{name}") };
             let early = self.since.as_ref().and_then(|since| since.get(..below.len()));
-            if !digits.is_empty() && early.is_some_and(|since| below.as_str() < since) {
+            if level < DAY_DIGITS.len() && early.is_some_and(|since| below.as_str() < since) {
                 break;
             }
             self.left = self.left.checked_sub(1).ok_or_else(|| too_many(path))?;
@@ -64,9 +57,9 @@ impl<'v, T> Walk<'v, T> {
                 other => other?,
             };
             let path = format!("{path}/{name}");
-            let found = match digits.split_first() {
-                Some((_, rest)) => self.beneath(&folder, &path, &below, rest)?,
-                None => (self.visit)(&folder, &path)?,
+            let found = match level < DAY_DIGITS.len() {
+                true => self.beneath(&folder, &path, &below, level + 1)?,
+                false => (self.visit)(&folder, &path)?,
             };
             if found.is_some() {
                 return Ok(found);
@@ -74,12 +67,6 @@ impl<'v, T> Walk<'v, T> {
         }
         Ok(None)
     }
-}
-
-/// A segment's counter, spelled as the bridge spells it.
-fn number(name: &str) -> Option<u32> {
-    let plain = (4..=NUMBER_DIGITS_MAX).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_digit());
-    name.parse().ok().filter(|number: &u32| plain && format!("{number:04}") == name)
 }
 
 fn too_many(path: &str) -> ArchiveError {
@@ -224,6 +211,5 @@ mod tests {
         for name in ["b.json", "ab.json", "x.json", "a-1-2-3.json", ".filing-a.json"] {
             assert!(!is_of(name, &ids), "{name}");
         }
-        assert_eq!(["0000", "10000", "00001", "12"].map(number), [Some(0), Some(10_000), None, None]);
     }
 }

@@ -23,6 +23,7 @@ pub mod path;
 pub mod reason;
 pub mod receipt;
 pub mod schema;
+pub mod segment;
 pub mod signing;
 pub mod ticket;
 pub mod time;

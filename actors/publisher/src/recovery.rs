@@ -8,6 +8,7 @@ use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use protocol::segment;
 
 use crate::audit::{self, DeadLetters, Link};
 use crate::config::GROUP_MAX;
@@ -220,7 +221,10 @@ impl Core {
 /// The segments on disk that the log was moved to, oldest first.
 pub(crate) fn rolled_logs(root: &Root) -> Result<Vec<String>, WorkError> {
     let listed = root.list("logs", MAX_LISTED).map_err(|e| WorkError::io(root.path().join("logs"), e))?;
-    Ok(listed.unwrap_or_default().into_iter().map(|file| file.path).filter(|path| is_rolled_log(path)).collect())
+    let all = listed.unwrap_or_default().into_iter().map(|file| file.path);
+    let mut rolled: Vec<String> = all.filter(|path| is_rolled_log(path)).collect();
+    rolled.sort_by(|one, other| segment::order(one).cmp(&segment::order(other)));
+    Ok(rolled)
 }
 
 /// Whether a path is that of a log that has rolled.

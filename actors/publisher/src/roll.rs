@@ -4,15 +4,10 @@
 use std::collections::{HashSet, VecDeque};
 
 use chrono::{DateTime, Datelike, Utc};
+pub use protocol::segment::{DAY_DIGITS, number};
 
 /// The folders that roll over.
 pub const ROLLING: [&str; 4] = ["archive", "dead_letter", "diffs", "results"];
-
-/// The digits of the folders above a segment's files: year, month, day; the counter has four or more.
-pub const DAY_DIGITS: [usize; 3] = [4, 2, 2];
-
-/// The most digits that a segment's counter has.
-const NUMBER_DIGITS_MAX: usize = 9;
 
 /// The most commands that one roll-over moves: a folder that grew before there was any is brought down step by step.
 pub const MAX_AT_ONCE: usize = 4_096;
@@ -61,15 +56,6 @@ impl std::fmt::Display for Day {
 #[must_use]
 pub fn is_number(name: &str, digits: usize) -> bool {
     name.len() == digits && name.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// A segment's counter by its folder's name; `None` where that is no segment.
-#[must_use]
-pub fn number(name: &str) -> Option<u32> {
-    let digits = name.len();
-    let number = (4..=NUMBER_DIGITS_MAX).contains(&digits).then_some(name).filter(|name| is_number(name, digits))?;
-    // Spelled as it is here, so that the number leads back to the folder.
-    number.parse().ok().filter(|number| format!("{number:04}") == name)
 }
 
 /// One segment: the same in each of the folders.
@@ -205,8 +191,6 @@ mod tests {
         for bad in ["2026/1/2", "2026/01", "2026/01/02/03", "x", "2026/01/0x", "-026/01/02"] {
             assert_eq!(Day::parse(bad), None, "{bad}");
         }
-        assert_eq!(["0000", "0012", "10000"].map(number), [Some(0), Some(12), Some(10_000)]);
-        assert_eq!(["12", "00012", "0x12", "", "99999999999"].map(number), [None; 5]);
         assert_eq!(Day::of(DateTime::<Utc>::MAX_UTC), None);
     }
 

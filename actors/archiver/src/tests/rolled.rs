@@ -171,3 +171,25 @@ fn the_form_of_a_filed_document_is_read_back_from_wherever_it_lies_and_only_if_i
     again(&mut bench);
     assert_eq!(all(&bench)[0], "refused", "a folder in its place holds nothing up");
 }
+
+#[test]
+fn the_ten_thousandth_segment_of_a_day_is_read_and_comes_last() {
+    let mut bench = Bench::new(64, 1);
+    let mut sent = Vec::new();
+    for (number, segment) in ["9998", "9999", "10000"].iter().enumerate() {
+        let command = bench.put(&format!("c{number}"), "1");
+        bench.file(vec![executed(&bench, &command, None)]);
+        let folder = bench.path(&format!("logs/{}/{segment}", today()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::rename(bench.path("logs/bridge.log"), folder.join(format!("bridge-2026010{number}T000000.000Z.log")))
+            .unwrap();
+        bench.log = None;
+        sent.push(command);
+    }
+    let recovery = bench.restart();
+    assert_eq!((recovery.lines, recovery.chain_break), (3, None));
+    assert!(sent.iter().all(|command| bench.ledger.is_filed(command.input_sha256())));
+    let day =
+        cap_std::fs::Dir::open_ambient_dir(bench.path("logs").join(today()), cap_std::ambient_authority()).unwrap();
+    assert_eq!(crate::history::segment_number(&day, 1).unwrap(), "10001");
+}
