@@ -167,6 +167,7 @@ fn pipeline(cloud: &Path, expected: u64, done: mpsc::Sender<Instant>) -> Port<Ca
         ledger,
         targets: ["MAIN".to_owned()].into(),
         checks: [].into(),
+        cloud_name: None,
         time: TimeRules { clock_skew: TimeDelta::seconds(30), max_lifetime: TimeDelta::days(1) },
         max_command_bytes: 512 * 1024,
     };

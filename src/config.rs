@@ -31,6 +31,8 @@ pub const MAIN_TARGET: &str = "MAIN";
 pub struct Config {
     /// The file it came from, if there is one.
     pub file: Option<PathBuf>,
+    /// The name by which documents may say that they are for this CLOUD.
+    pub cloud_name: Option<String>,
     /// The targets by name; `MAIN` is always among them.
     pub targets: BTreeMap<String, Target>,
     /// The operator's own checks by name.
@@ -211,6 +213,24 @@ impl Settings {
         self.source.notes()
     }
 
+    /// The name by which documents may say that they are for this CLOUD.
+    #[must_use]
+    pub fn cloud_name(&self) -> Option<&str> {
+        self.config.cloud_name.as_deref()
+    }
+
+    /// The targets by name; their roots are not known yet.
+    #[must_use]
+    pub fn targets(&self) -> &BTreeMap<String, Target> {
+        &self.config.targets
+    }
+
+    /// The configured checks.
+    #[must_use]
+    pub fn checks(&self) -> &Checks {
+        &self.config.checks
+    }
+
     /// How documents are taken in.
     #[must_use]
     pub fn ingest(&self) -> Ingest {
@@ -221,18 +241,6 @@ impl Settings {
     #[must_use]
     pub fn publish(&self) -> &Publish {
         &self.config.publish
-    }
-
-    /// The names of the configured targets, `MAIN` included.
-    #[must_use]
-    pub fn target_names(&self) -> Vec<String> {
-        self.config.targets.keys().cloned().collect()
-    }
-
-    /// The names of the configured checks.
-    #[must_use]
-    pub fn check_names(&self) -> Vec<String> {
-        self.config.checks.keys().cloned().collect()
     }
 
     /// Holds the file's place and the targets' roots against `cloud`, which must be canonical.

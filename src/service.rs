@@ -232,6 +232,7 @@ impl Setup {
             ledger: Arc::clone(ledger),
             targets: self.config.targets.keys().cloned().collect(),
             checks: self.config.checks.keys().cloned().collect(),
+            cloud_name: self.config.cloud_name.clone(),
             time: TimeRules {
                 clock_skew: seconds(ingest.clock_skew_secs),
                 max_lifetime: seconds(ingest.max_lifetime_secs),

@@ -189,7 +189,7 @@ fn secrets(report: &mut Report, taken: Taken) {
                 format!("{CURRENT} is weak: {why}"),
                 "rotate to a new one from: openssl rand -base64 32",
             ),
-            None => report.ok("secret", format!("{CURRENT} is set")),
+            None => report.ok("secret", format!("{CURRENT} is set; give each CLOUD a secret of its own")),
         },
     }
 }

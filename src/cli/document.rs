@@ -5,8 +5,9 @@
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use executor::policy;
 use protocol::canonical;
-use protocol::command::{ACTION, SCHEMA_VERSION};
+use protocol::command::{ACTION, Action, Command, Configured, SCHEMA_VERSION};
 use protocol::id::CommandId;
 use protocol::json::{self, Object, Value};
 use protocol::signing::{Keyring, SecretSlot};
@@ -76,11 +77,12 @@ impl Draft {
         self.fields.retain(|(key, _)| !keys.contains(&key.as_str()));
     }
 
-    /// Adds every field that can be made up where it is missing; valid for `ttl` from `issued_at`.
+    /// Adds every field that can be made up where it is missing; valid for `ttl` from `issued_at`, and for the CLOUD
+    /// `audience` alone, if it has a name.
     ///
     /// # Errors
     /// When `ttl` leads beyond all dates.
-    pub fn fill(&mut self, now: DateTime<Utc>, ttl: TimeDelta) -> Result<(), Failure> {
+    pub fn fill(&mut self, now: DateTime<Utc>, ttl: TimeDelta, audience: Option<&str>) -> Result<(), Failure> {
         let object = self.object()?;
         // An issued_at that is no instant is left to the schema check; the default keeps the rest useful.
         let issued = object.get("issued_at").and_then(Value::as_str).and_then(parse_rfc3339).unwrap_or(now);
@@ -101,10 +103,18 @@ impl Draft {
             ("allowedActions", r#"["writeFile","moveFile"]"#.to_owned()),
             ("constraints", constraints),
         ];
-        for (key, value) in defaults {
+        let audience = audience.map(|name| ("audience", quoted(name)));
+        for (key, value) in defaults.into_iter().chain(audience) {
             if !object.contains_key(key) {
                 self.set(key, value);
             }
+        }
+        // What deletes is asked for by the ops themselves; whether it may is the bridge's to say.
+        let deletes = |command: Command| command.ops.iter().any(|op| policy::needs(op).contains(&Action::DeleteFile));
+        if !object.contains_key("allowedActions")
+            && Command::read(&self.object()?, &Configured::ANYTHING).is_ok_and(deletes)
+        {
+            self.set("allowedActions", r#"["writeFile","moveFile","deleteFile"]"#.to_owned());
         }
         Ok(())
     }
@@ -190,7 +200,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use protocol::command::{Command, Configured, Document};
+    use protocol::command::Document;
     use protocol::signing::Secret;
 
     const OPS: &str = r#"{"payload":{"inline":{"version":"1","ops":[{"op":"noop"},{"op":"noop"}]}}}"#;
@@ -203,16 +213,34 @@ mod tests {
     fn what_is_filled_and_signed_is_a_command() {
         let now = Utc::now();
         let mut draft = Draft::parse(OPS.as_bytes()).unwrap();
-        draft.fill(now, TimeDelta::seconds(9)).unwrap();
+        draft.fill(now, TimeDelta::seconds(9), Some("blue")).unwrap();
         draft.sign(&keyring(), SecretSlot::Current).unwrap();
         let document = Document::parse(draft.to_text().into_bytes().into()).unwrap();
         let command = document
             .authenticate(&keyring(), now)
             .unwrap()
-            .read(&Configured { is_target: &|target| target == "MAIN", is_check: &|_| false })
+            .read(&Configured {
+                is_target: &|target| target == "MAIN",
+                is_check: &|_| false,
+                is_cloud: &|name| name == "blue",
+            })
             .unwrap();
         assert_eq!(command.constraints.max_files_changed, 2);
         assert_eq!((command.expires_at - command.issued_at).num_seconds(), 9);
+    }
+
+    #[test]
+    fn what_deletes_is_filled_with_the_right_to() {
+        let actions = |ops: &str| {
+            let text = format!(r#"{{"payload":{{"inline":{{"version":"1","ops":[{ops}]}}}}}}"#);
+            let mut draft = Draft::parse(text.as_bytes()).unwrap();
+            draft.fill(Utc::now(), TimeDelta::seconds(9), None).unwrap();
+            draft.to_text().contains("deleteFile\"]")
+        };
+        let diff = r"--- a/x\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n";
+        assert!(actions(r#"{"op":"noop"},{"op":"deleteFile","path":"x"}"#));
+        assert!(actions(&format!(r#"{{"op":"applyDiff","diff":"{diff}"}}"#)));
+        assert!(!actions(r#"{"op":"moveFile","from":"x","to":"y"}"#));
     }
 
     #[test]
@@ -250,7 +278,7 @@ mod tests {
     #[test]
     fn a_field_that_is_there_is_not_filled() {
         let mut draft = Draft::parse(br#"{"id":"mine","target":"SITE","issued_at":"2026-01-01T00:00:00Z"}"#).unwrap();
-        draft.fill(Utc::now(), TimeDelta::seconds(60)).unwrap();
+        draft.fill(Utc::now(), TimeDelta::seconds(60), None).unwrap();
         let object = draft.object().unwrap();
         for (key, value) in [("id", "mine"), ("target", "SITE"), ("expires_at", "2026-01-01T00:01:00.000Z")] {
             assert_eq!(object.get(key).and_then(Value::as_str), Some(value));

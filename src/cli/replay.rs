@@ -77,6 +77,7 @@ pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> 
     let configured = Configured {
         is_target: &|name| world.targets.contains_key(name),
         is_check: &|name| world.config.checks.contains_key(name),
+        is_cloud: &|name| world.config.cloud_name.as_deref() == Some(name),
     };
     let outcome = match Command::read(filed.document.object(), &configured) {
         Err(verdict) => Err(ReplayError::Refused { reason: verdict.reason, detail: verdict.detail }),

@@ -22,7 +22,7 @@ use crate::exit::{Failure, print};
 use super::Globals;
 use super::filed::{self, Filed, SystemClock, World, warn};
 
-/// The longest validity that `--valid-for` takes, in seconds: a day, which is what bridges grant by default.
+/// The longest validity that `--ttl` takes, in seconds: a day, which is what bridges grant by default.
 const MAX_VALID_SECS: i64 = 86_400;
 /// What signing adds to a document at most, in bytes.
 const SIGNATURE_BYTES: u64 = 128;
@@ -38,7 +38,7 @@ Exit status: 0 printed, 1 it cannot be taken back (the line says why, and what t
 
 Examples:
   ghost-bridge revert fix-17 | ghost-bridge sign --submit
-  ghost-bridge revert fix-17 --valid-for 3600 > revert.json";
+  ghost-bridge revert fix-17 --ttl 3600 > revert.json";
 
 /// The command line of `revert`.
 #[derive(Clone, Debug, clap::Args)]
@@ -48,8 +48,8 @@ pub struct Args {
     #[arg(value_name = "ID")]
     id: String,
     /// How long the revert is valid, in seconds
-    #[arg(long, value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(i64).range(1..=MAX_VALID_SECS))]
-    valid_for: i64,
+    #[arg(long, alias = "valid-for", value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(i64).range(1..=MAX_VALID_SECS))]
+    ttl: i64,
 }
 
 /// Prints the revert.
@@ -61,7 +61,8 @@ pub fn run(globals: &Globals, args: &Args) -> Result<(), Failure> {
     let world = World::open(globals)?;
     let filed = archived(&world, &id)?;
     // Its checks are history: the command that takes it back has none.
-    let configured = Configured { is_target: &|name| world.targets.contains_key(name), is_check: &|_| true };
+    let configured =
+        Configured { is_target: &|name| world.targets.contains_key(name), is_check: &|_| true, is_cloud: &|_| true };
     let command = Command::read(filed.document.object(), &configured)
         .map_err(|verdict| Failure::failed(format!("{}: {}, {}", filed.path, verdict.reason, verdict.detail)))?;
     let config = world.targets.get(&command.target).ok_or_else(|| Failure::bug("the target is gone"))?;
@@ -79,13 +80,8 @@ pub fn run(globals: &Globals, args: &Args) -> Result<(), Failure> {
         Failure::failed(format!("{id} cannot be taken back: {error}; put the file right, or {by_hand}"))
     })?;
     let ops = revert::ops(&undone);
-    let draft = Revert {
-        of: &filed,
-        command: &command,
-        ops: &ops,
-        now: Utc::now(),
-        valid_for: TimeDelta::seconds(args.valid_for),
-    };
+    let draft =
+        Revert { of: &filed, command: &command, ops: &ops, now: Utc::now(), valid_for: TimeDelta::seconds(args.ttl) };
     // Its own bounds are not known before it was played, so the widest stand in for them.
     let widest = [config.limits.max_files_changed, config.limits.max_bytes_written];
     let plan = rehearse(&world, config, &tree, &draft.document(config, widest))

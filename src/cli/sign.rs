@@ -5,13 +5,17 @@ use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use protocol::command::{Command, Configured};
+use executor::config::TargetConfig;
+use executor::policy::Policy;
+use protocol::command::{Check, Command, Configured};
+use protocol::git_id::ObjectFormat;
 use protocol::id::CommandId;
 use protocol::json::{Object, Value};
+use protocol::reason::Verdict;
 use protocol::signing::SecretSlot;
 
-use crate::config::{Ingest, Settings};
-use crate::exit::{Failure, print};
+use crate::config::{CheckConfig, Checks, Ingest, Limits, MAIN_TARGET, Requirement, Settings};
+use crate::exit::{Failure, one_line, print};
 use crate::layout::Layout;
 use crate::secrets::{NEXT, ROTATION_ENDS, Secrets, Taken};
 
@@ -29,11 +33,11 @@ pub struct Args {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// Add what is missing: schemaVersion, id, issued_at, expires_at, nonce, target, action, patchType,
-    /// validationPlan, allowedActions, constraints
+    /// validationPlan, allowedActions, constraints; and audience, where the configuration has a cloud_name
     #[arg(long)]
     fill: bool,
     /// How long a filled document is valid, in seconds
-    #[arg(long, value_name = "SECS", default_value_t = 300, requires = "fill", value_parser = clap::value_parser!(i64).range(1..=MAX_TTL_SECS))]
+    #[arg(long, alias = "valid-for", value_name = "SECS", default_value_t = 300, requires = "fill", value_parser = clap::value_parser!(i64).range(1..=MAX_TTL_SECS))]
     ttl: i64,
     /// Sign with GPT_BRIDGE_HMAC_SECRET_NEXT
     #[arg(long)]
@@ -58,17 +62,25 @@ pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> 
         true => Some(Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?),
         false => None,
     };
+    let known = globals.names_a_config().then_some(&settings);
     let now = Utc::now();
     let slot = slot(args.next, &secrets, now)?;
     let mut draft = Draft::parse(&read(args.file.as_deref(), settings.ingest().max_command_bytes)?)?;
     if args.fill {
-        draft.fill(now, TimeDelta::seconds(args.ttl))?;
+        // Only of a configuration that was named can be told that it is the bridge's.
+        draft.fill(now, TimeDelta::seconds(args.ttl), known.and_then(Settings::cloud_name))?;
     }
     draft.sign(&secrets.keyring(), slot)?;
     let object = draft.object()?;
-    if let Some(objection) = objection(&object, globals.names_a_config().then_some(&settings), &settings.ingest(), now)
-    {
+    if let Some(objection) = objection(&object, known, &settings.ingest(), now) {
         warn(&format!("the bridge would reject this document: {objection}"));
+    }
+    if let (None, Some(target)) = (known, object.get("target").and_then(Value::as_str).filter(|it| *it != MAIN_TARGET))
+    {
+        warn(&format!(
+            "the bridge would reject this document unless it has a target {}; name its configuration with --config to know",
+            one_line(target)
+        ));
     }
     let text = draft.to_text();
     let Some(layout) = layout else { return print(&text) };
@@ -125,14 +137,15 @@ pub(super) fn objection(
     ingest: &Ingest,
     now: DateTime<Utc>,
 ) -> Option<String> {
-    let (targets, checks) = (settings.map(Settings::target_names), settings.map(Settings::check_names));
-    let is_known =
-        |names: &Option<Vec<String>>, name: &str| names.as_ref().is_none_or(|names| names.iter().any(|it| it == name));
-    let configured =
-        Configured { is_target: &|name| is_known(&targets, name), is_check: &|name| is_known(&checks, name) };
+    let configured = Configured {
+        is_target: &|name| settings.is_none_or(|settings| settings.targets().contains_key(name)),
+        is_check: &|name| settings.is_none_or(|settings| settings.checks().contains_key(name)),
+        is_cloud: &|name| settings.is_none_or(|settings| settings.cloud_name() == Some(name)),
+    };
+    let said = |verdict: Verdict| Some(format!("{}, {}", verdict.reason, verdict.detail));
     let command = match Command::read(object, &configured) {
         Ok(command) => command,
-        Err(verdict) => return Some(format!("{}, {}", verdict.reason, verdict.detail)),
+        Err(verdict) => return said(verdict),
     };
     let seconds = |count: u64| TimeDelta::seconds(i64::try_from(count).unwrap_or(MAX_TTL_SECS).min(MAX_TTL_SECS));
     if command.expires_at - command.issued_at > seconds(ingest.max_lifetime_secs) {
@@ -144,5 +157,45 @@ pub(super) fn objection(
     if command.issued_at > now + seconds(ingest.clock_skew_secs) {
         return Some("not_yet_valid, /issued_at: lies in the future".to_owned());
     }
-    None
+    policy(&command, settings).and_then(said)
+}
+
+/// What the target's rules say against the command: with the bridge's own configuration all of them, else those that
+/// hold for every target.
+fn policy(command: &Command, settings: Option<&Settings>) -> Option<Verdict> {
+    let is_cloud = command.target == MAIN_TARGET;
+    let any = Limits { max_files_changed: u64::MAX, max_runtime_ms: u64::MAX, max_bytes_written: u64::MAX };
+    let lenient = TargetConfig {
+        root: PathBuf::new(),
+        is_cloud,
+        deny: Vec::new(),
+        allow_delete: true,
+        limits: any,
+        ids: ObjectFormat::default(),
+    };
+    let target = settings.and_then(|settings| settings.targets().get(&command.target));
+    let config = target.map_or(lenient, |target| TargetConfig {
+        root: PathBuf::new(),
+        is_cloud,
+        deny: target.deny.clone(),
+        allow_delete: target.allow_delete,
+        limits: target.limits,
+        ids: ObjectFormat::default(),
+    });
+    let checks = settings.map_or_else(|| stand_ins(command), |settings| settings.checks().clone());
+    // Globs were read when the configuration was.
+    Policy::new(&command.target, &config).ok()?.judge(command, &checks).err()
+}
+
+/// For each program that the command names one of that name.
+fn stand_ins(command: &Command) -> Checks {
+    let program = CheckConfig {
+        argv: Vec::new(),
+        max_runtime_ms: 1,
+        sandbox: Requirement::Required,
+        writable: Vec::new(),
+        readable: Vec::new(),
+    };
+    let name = |check: &Check| if let Check::Run { name } = check { Some(name.clone()) } else { None };
+    command.validation_plan.iter().filter_map(name).map(|name| (name, program.clone())).collect()
 }

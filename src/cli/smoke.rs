@@ -90,7 +90,7 @@ pub fn run(globals: &Globals, taken: Taken) -> Result<(), Failure> {
     let id = CommandId::parse(&id).map_err(Failure::bug)?;
     let mut draft = Draft::parse(NOOP.as_bytes())?;
     draft.set_id(&id);
-    draft.fill(now, TTL)?;
+    draft.fill(now, TTL, None)?;
     draft.sign(&secrets.keyring(), slot)?;
     submit(&layout, &id, draft.to_text().as_bytes())?;
     let watch = Watch { layout: &layout, id: &id, start: Instant::now() };

@@ -40,6 +40,7 @@ const WRITABLE: &str = "a list of folders beneath the target's root, such as [\"
 /// The keys, in the order in which they are listed for a reader. `*` stands for a name of the operator's choosing.
 const KEYS: &[(&str, Expected)] = &[
     ("cloud", Expected::Text("a path in double quotes: the top of the git work tree")),
+    ("cloud_name", Expected::Text("a name in double quotes that says which CLOUD this is, of at most 128 characters")),
     ("targets", Expected::Table),
     ("targets.*", Expected::Table),
     ("targets.*.root", Expected::Text("a path in double quotes: an existing folder")),
@@ -152,6 +153,9 @@ mod tests {
         assert_eq!(expected(&path("targets.SITE.allow")), None);
         assert_eq!(expected(&path("ingest.settle_ms.x")), None);
         assert_eq!(below(&path("targets.SITE")), ["root", "deny", "allow_delete", "limits"]);
-        assert_eq!(below(&[]), ["cloud", "targets", "checks", "ingest", "publish", "http", "supervision"]);
+        assert_eq!(
+            below(&[]),
+            ["cloud", "cloud_name", "targets", "checks", "ingest", "publish", "http", "supervision"]
+        );
     }
 }

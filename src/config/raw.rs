@@ -27,6 +27,7 @@ const CHECK_RUNTIME_MS: u64 = 60_000;
 pub struct Root {
     /// The root of the work tree.
     pub cloud: Option<PathBuf>,
+    cloud_name: Option<String>,
     /// Targets by name.
     pub targets: BTreeMap<String, RawTarget>,
     checks: BTreeMap<String, RawCheck>,
@@ -179,6 +180,10 @@ impl Root {
         if self.cloud.as_ref().is_some_and(|cloud| cloud.as_os_str().is_empty()) {
             return Err(checker.wrong(&["cloud"], "an empty path", checker.words(&["cloud"])));
         }
+        let is_name = |name: &str| !name.trim().is_empty() && name.chars().count() <= 128;
+        if let Some(name) = self.cloud_name.as_ref().filter(|name| !is_name(name)) {
+            return Err(checker.wrong(&["cloud_name"], &format!("{name:?}"), checker.words(&["cloud_name"])));
+        }
         let mut targets = BTreeMap::new();
         for (name, raw) in &self.targets {
             targets.insert(name.clone(), raw.check(name, &checker)?);
@@ -195,6 +200,7 @@ impl Root {
         }
         Ok(Config {
             file: file.map(Path::to_owned),
+            cloud_name: self.cloud_name.clone(),
             targets,
             checks,
             ingest: self.ingest.check(&checker)?,

@@ -249,3 +249,77 @@ fn every_command_of_the_readme_is_known_with_its_options() {
         assert!(name.is_none_or(|name| ci.contains(&format!("--bench {name} "))), "CI does not run {bench}");
     }
 }
+
+/// What `sign` warns of; it signs all the same.
+fn warnings(output: &Output) -> String {
+    assert!(output.status.success() && !output.stdout.is_empty(), "{}", describe(output));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn sign_warns_of_what_the_targets_rules_refuse() {
+    let cloud = Cloud::new();
+    let named = cloud.config("cloud_name = \"blue\"\n[targets.MAIN]\ndeny = [\"private/**\"]\n").display().to_string();
+    let write = |path: &str| Doc::write("warned", path, "x");
+    let deletes = Doc::new("deletes", json!([{ "op": "deleteFile", "path": "docs/x" }]));
+    let check = json!([{ "check": "run", "name": "lint" }]);
+    for (document, without, with) in [
+        (write("docs/x"), "", ""),
+        (write("../x"), "path_escape", "path_escape"),
+        (write("a/../../x"), "path_escape", "path_escape"),
+        (write(".git/hooks/x"), "path_denied", "path_denied"),
+        (write("results/x"), "path_denied", "path_denied"),
+        (write("private/x"), "", "path_denied"),
+        (deletes, "", "delete_denied"),
+        (write("x").with("allowedActions", json!(["moveFile"])), "action_not_allowed", "action_not_allowed"),
+        (write("x").on("SITE"), "unless it has a target", "unknown_target"),
+        (write("x").with("validationPlan", check), "", "no check"),
+        (write("x").with("audience", json!("blue")), "", ""),
+        (write("x").with("audience", json!("green")), "", "unknown_target, /audience"),
+    ] {
+        let said = |arguments: &[&str]| warnings(&sign(&cloud, arguments, &document.bytes()));
+        for (found, expected) in [(said(&[]), without), (said(&["--config", &named]), with)] {
+            assert!(found.contains(expected) && expected.is_empty() == found.is_empty(), "{document:?}: {found:?}");
+        }
+    }
+    let filled = |arguments: &[&str]| {
+        let ops = br#"{"payload":{"inline":{"version":"1","ops":[{"op":"deleteFile","path":"docs/x"}]}}}"#;
+        let output = sign(&cloud, &[&["--fill"], arguments].concat(), ops);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(filled(&[])["allowedActions"], json!(["writeFile", "moveFile", "deleteFile"]));
+    assert_eq!(
+        (filled(&[])["audience"].clone(), filled(&["--config", &named])["audience"].clone()),
+        (Value::Null, json!("blue"))
+    );
+    let seconds = |document: Value| {
+        let instant = |key: &str| document[key].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+        (instant("expires_at") - instant("issued_at")).num_seconds()
+    };
+    assert_eq!((seconds(filled(&["--ttl", "77"])), seconds(filled(&["--valid-for", "77"]))), (77, 77), "one thing");
+}
+
+#[test]
+fn a_document_for_another_cloud_is_refused_by_one_that_has_the_same_secret() {
+    let cloud = Cloud::new();
+    let for_blue = |id: &str| Doc::write(id, "docs/blue.txt", "x").with("audience", json!("blue"));
+    for (life, (name, taken)) in [(None, false), (Some("green"), false), (Some("blue"), true)].into_iter().enumerate() {
+        let bridge = Bridge::start_with(&cloud, |run| {
+            run.envs(name.map(|name| ("GHOST_BRIDGE__CLOUD_NAME", name)));
+        });
+        let id = format!("for-blue-{life}");
+        cloud.submit(&for_blue(&id));
+        if taken {
+            bridge.published(&results(&id, 0));
+        } else {
+            let letter = format!("dead_letter/{id}.json");
+            bridge.wait_for("the letter", || cloud.exists(&letter));
+            let letter = cloud.json(&letter);
+            assert_eq!((&letter["reason"], &letter["hmac_ok"]), (&json!("unknown_target"), &json!(true)));
+            assert!(letter["detail"].as_str().unwrap().contains("/audience"), "{letter}");
+            assert!(!cloud.exists("docs/blue.txt"));
+        }
+        bridge.emptied();
+        bridge.stop();
+    }
+}

@@ -365,6 +365,18 @@ fn diff_actions(place: &str, file: &FilePatch) -> impl Iterator<Item = (String, 
     needed.into_iter().filter(|(is_needed, _)| *is_needed).map(move |(_, action)| (place.clone(), action))
 }
 
+/// What `allowedActions` must name for an op; of a diff that cannot be read, as far as it can.
+#[must_use]
+pub fn needs(op: &Op) -> Vec<Action> {
+    match op {
+        Op::ApplyDiff { diff } => {
+            let parsed = parse(diff.clone().into_bytes());
+            parsed.diff.files.iter().flat_map(|file| diff_actions("", file)).map(|(_, action)| action).collect()
+        }
+        op => op.action().into_iter().collect(),
+    }
+}
+
 /// How details name an op: `op 3 (moveFile)`, counted from 1.
 #[must_use]
 pub fn place(number: usize, op: &Op) -> String {

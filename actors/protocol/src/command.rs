@@ -38,6 +38,7 @@ const FIELDS: &[&str] = &[
     "expires_at",
     "nonce",
     "target",
+    "audience",
     "action",
     "patchType",
     "payload",
@@ -264,11 +265,13 @@ pub struct Configured<'c> {
     pub is_target: &'c dyn Fn(&str) -> bool,
     /// Whether there is a check of that name, for `run`.
     pub is_check: &'c dyn Fn(&str) -> bool,
+    /// Whether this is the CLOUD of that name.
+    pub is_cloud: &'c dyn Fn(&str) -> bool,
 }
 
 impl Configured<'static> {
     /// Every name is taken for a good one: for who cannot know the configuration.
-    pub const ANYTHING: Self = Self { is_target: &|_| true, is_check: &|_| true };
+    pub const ANYTHING: Self = Self { is_target: &|_| true, is_check: &|_| true, is_cloud: &|_| true };
 }
 
 /// The fields of a command (contract section 3). Paths are still text here: they are judged by policy, after time and
@@ -359,6 +362,7 @@ impl Command {
             let detail = format!("no target {} is configured on this bridge", quote(target));
             return Err(refuse(Reason::UnknownTarget, "/target", &detail));
         }
+        audience(&fields, configured)?;
         let (payload_version, ops) = payload(&fields, patch_type)?;
         annotations(&fields)?;
         Ok(Self {
@@ -392,6 +396,17 @@ fn instant<'a>(fields: &Fields<'a>, key: &str) -> Result<(&'a str, DateTime<Utc>
         )
     })?;
     Ok((text, instant))
+}
+
+/// A document that names its CLOUD is for no other one, whatever secrets they share.
+fn audience(fields: &Fields<'_>, configured: &Configured<'_>) -> Result<(), Verdict> {
+    let Some(value) = fields.get("audience") else { return Ok(()) };
+    let name = string_value("/audience", value)?;
+    if (configured.is_cloud)(name) {
+        return Ok(());
+    }
+    let detail = format!("the document is for the CLOUD {}, which is not this bridge's cloud_name", quote(name));
+    Err(refuse(Reason::UnknownTarget, "/audience", &detail))
 }
 
 fn payload(fields: &Fields<'_>, patch_type: PatchType) -> Result<(String, Vec<Op>), Verdict> {

@@ -35,6 +35,8 @@ pub struct Judge {
     pub targets: BTreeSet<String>,
     /// The configured checks' names.
     pub checks: BTreeSet<String>,
+    /// The name of this CLOUD, where it has one.
+    pub cloud_name: Option<String>,
     /// The rules of time.
     pub time: TimeRules,
     /// The largest document, in bytes; only for the sentence in a dead letter.
@@ -111,8 +113,11 @@ impl Judge {
             }
         };
         let turn = self.enter(id.as_ref(), input, Some(authentic.form()))?;
-        let configured =
-            Configured { is_target: &|name| self.targets.contains(name), is_check: &|name| self.checks.contains(name) };
+        let configured = Configured {
+            is_target: &|name| self.targets.contains(name),
+            is_check: &|name| self.checks.contains(name),
+            is_cloud: &|name| self.cloud_name.as_deref() == Some(name),
+        };
         let command = authentic.read(&configured).and_then(|command| {
             self.check_time(&command, now)?;
             Ok(command)

@@ -26,6 +26,7 @@ fn judge() -> Judge {
         ledger: Arc::default(),
         targets: ["MAIN".to_owned()].into(),
         checks: ["lint".to_owned()].into(),
+        cloud_name: Some("blue".to_owned()),
         time: TimeRules { clock_skew: TimeDelta::seconds(30), max_lifetime: TimeDelta::hours(24) },
         max_command_bytes: 512 * 1024,
     }
@@ -82,6 +83,7 @@ fn a_good_document_is_verified() {
 fn optional_fields_may_be_missing_or_there() {
     for content in [
         signed(|object| drop(object.remove("validationPlan"))),
+        set("audience", r#""blue""#),
         set("annotations", r#"{"model":"m","n":[1.5,-0,"é"]}"#),
         set("constraints/maxBytesWritten", "0"),
         set("allowedActions", r#"["writeFile","writeFile"]"#),
@@ -120,6 +122,9 @@ fn each_fault_has_its_reason_and_names_its_place() {
         ("expires_at", r#""2026-01-04T11:59:00Z""#, Schema, "/expires_at"),
         ("nonce", "0", Schema, "/nonce"),
         ("target", r#""OTHER""#, UnknownTarget, "/target"),
+        ("audience", r#""green""#, UnknownTarget, "/audience"),
+        ("audience", r#""""#, UnknownTarget, "/audience"),
+        ("audience", "null", Schema, "/audience"),
         ("action", r#""run""#, UnknownAction, "/action"),
         ("patchType", r#""magic""#, UnknownPatchType, "/patchType"),
         ("payload", "{}", Schema, "/payload/inline"),
@@ -272,4 +277,14 @@ fn a_link_whose_text_is_a_documents_is_not_that_document() {
     let Err(Refusal::Rejected(rejection)) = judge.judge(link, now(), now()) else { panic!() };
     judge.ledger.record(&line(None, false, rejection.input_sha256));
     assert!(judge.judge(Content::Document(raw), now(), now()).is_ok());
+}
+
+#[test]
+fn a_cloud_without_a_name_takes_no_document_that_is_for_one() {
+    let judge = Judge { cloud_name: None, ..judge() };
+    for name in [r#""blue""#, r#""""#] {
+        let Err(Refusal::Rejected(rejection)) = judge.judge(set("audience", name), now(), now()) else { panic!() };
+        assert_eq!(rejection.verdict.reason, Reason::UnknownTarget);
+    }
+    assert!(judge.judge(signed(|_| ()), now(), now()).is_ok());
 }

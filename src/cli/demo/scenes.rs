@@ -168,6 +168,7 @@ mod tests {
                     .read(&protocol::command::Configured {
                         is_target: &|target| target == "MAIN",
                         is_check: &|_| false,
+                        is_cloud: &|_| false,
                     })
                     .unwrap();
             }
