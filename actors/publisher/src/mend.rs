@@ -83,6 +83,7 @@ impl Mender {
         let cloud = config.cloud.canonicalize().unwrap_or_else(|_| config.cloud.clone());
         let Some(places) = Places::of(&cloud) else { return Ok(None) };
         let kind = object_format(&places)?;
+        objects::borrowed_are_there(&places.objects())?;
         let unreadable = |e: WorkError| OpenError::Unreadable { cloud: cloud.clone(), cause: e.to_string() };
         let odb = open_odb(&places, kind).map_err(unreadable)?;
         let git = Git::new(&cloud, TIME_LIMIT, Arc::default());

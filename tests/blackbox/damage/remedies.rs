@@ -143,6 +143,22 @@ fn objects_that_nobody_else_has_are_fetched_from_a_clone_as_the_line_says() {
     assert_commits(&cloud);
 }
 
+#[test]
+fn objects_that_are_borrowed_from_what_is_away_are_not_lost() {
+    let cloud = published();
+    // As a clone does that was made with `--reference`.
+    let (lender, away) = (cloud.world().join("lender.git"), cloud.world().join("away.git"));
+    cloud.git_at(cloud.world(), &["clone", "-q", "--mirror", "remote.git", "lender.git"]);
+    cloud.write(".git/objects/info/alternates", format!("{}\n", lender.join("objects").display()));
+    cloud.git(&["repack", "-a", "-d", "-l", "-q"]);
+    let refs = cloud.git(&["for-each-ref"]);
+    fs::rename(&lender, &away).unwrap();
+    refusal(&cloud, &["info/alternates", "lender.git"]);
+    fs::rename(&away, &lender).unwrap();
+    assert_eq!(cloud.git(&["for-each-ref"]), refs, "nothing was touched");
+    assert_publishes(&cloud);
+}
+
 fn is_pack(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "pack")
 }

@@ -109,6 +109,22 @@ fn newest_first(folder: &Path) -> Vec<(std::time::SystemTime, PathBuf)> {
     found
 }
 
+/// Refuses a repository that borrows objects from a folder that is not there: what is missing then is not lost.
+pub(crate) fn borrowed_are_there(objects: &Path) -> Result<(), OpenError> {
+    let file = objects.join("info/alternates");
+    let Ok(Some(bytes)) = places::read(&file) else { return Ok(()) };
+    let text = String::from_utf8_lossy(&bytes);
+    // A comment, and a path that is quoted because of what is in it.
+    let folders = text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '"']));
+    match folders.map(|line| objects.join(line)).find(|folder| !folder.is_dir()) {
+        None => Ok(()),
+        Some(folder) => {
+            let remedy = format!("which is not there: put it back, or mend {} by hand", file.display());
+            Err(refused(&file, format!("naming {}", folder.display()), remedy))
+        }
+    }
+}
+
 /// The object format that the names of packs and loose objects are of; none where there are none.
 pub(crate) fn format_by_names(objects: &Path) -> Option<Kind> {
     let kind = |hex: &str| {
