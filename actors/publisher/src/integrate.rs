@@ -169,8 +169,9 @@ impl Core {
     fn rewritten(&self, known: ObjectId, upstream: ObjectId) -> String {
         let (remote, branch) = (&self.config.remote, self.branch_name());
         format!(
-            "{remote}/{branch} was rewritten: it is {} and no longer contains {}, the last commit pushed; put the branch \
-             on the new history by hand (git rebase), or accept it with `git update-ref -d {BASE}`",
+            "{remote}/{branch} was rewritten: it is {} and no longer contains {}, the last commit pushed; stop the bridge, put \
+             the branch on the new history and let the old one be forgotten (`git fetch && git rebase --autostash \
+             {remote}/{branch} && git update-ref -d {BASE}`), and start it again",
             upstream.to_hex_with_len(10),
             known.to_hex_with_len(10)
         )

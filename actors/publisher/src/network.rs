@@ -287,6 +287,16 @@ mod tests {
     }
 
     #[test]
+    fn what_gits_check_refuses_is_told_from_a_remote_that_is_away() {
+        let says = "warning: object 1a: hasDot: contains '.'\nerror: object 2b: gitmodulesUrl: disallowed submodule url: -u\n\
+                    fatal: fsck error in packed object\nfatal: fetch-pack: invalid index-pack output\n";
+        assert_eq!(refused(says).as_deref(), Some("object 2b: gitmodulesUrl: disallowed submodule url: -u"));
+        for other in ["fatal: '/r.git' does not appear to be a git repository\n", "error: object 2b is missing\n", ""] {
+            assert_eq!(refused(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn github_is_told_by_its_host_alone() {
         for yes in [
             "https://github.com/a/b",
