@@ -27,6 +27,7 @@ const PROMISED: [(&str, &str, &[&str]); 18] = [
     ("ghost_bridge_pushes_total", "counter", &["result"]),
     ("ghost_bridge_publish_degraded", "gauge", &[]),
     ("ghost_bridge_retries_pending", "gauge", &[]),
+    ("ghost_bridge_files_apart", "gauge", &[]),
     ("ghost_bridge_repository_packs", "gauge", &[]),
     ("ghost_bridge_ignored_files_total", "counter", &["reason"]),
 ];
