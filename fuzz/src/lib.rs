@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use executor::patch::files::{self, FilesError, Kind};
 use executor::patch::{Diff, PatchError};
 use executor::tree::Image;
+use protocol::git_id::ObjectFormat;
 
 /// Files by name.
 pub type Files = BTreeMap<String, Image>;
@@ -13,6 +14,11 @@ pub type Files = BTreeMap<String, Image>;
 /// What a diff compares: contents, and whether files are executable.
 pub fn change(files: &Files) -> Vec<(&String, &[u8], bool)> {
     files.iter().map(|(name, image)| (name, &*image.content, image.bits & 0o100 != 0)).collect()
+}
+
+/// Either of git's formats, by chance.
+pub fn format(bytes: &[u8]) -> ObjectFormat {
+    if bytes.len().is_multiple_of(2) { ObjectFormat::Sha1 } else { ObjectFormat::Sha256 }
 }
 
 /// What `diff` makes of `before`.

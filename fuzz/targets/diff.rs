@@ -4,7 +4,7 @@
 use executor::overlay::{Change, Origin};
 use executor::patch::files::Kind;
 use executor::tree::Image;
-use fuzz::{Files, change, play};
+use fuzz::{Files, change, format, play};
 use libfuzzer_sys::fuzz_target;
 use protocol::path::RelativePath;
 
@@ -38,7 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
         present.collect()
     };
     let (before, after) = (side(|it| &it.before), side(|it| &it.after));
-    let text = executor::diff::render(&changes);
+    let text = executor::diff::render(&changes, format(rest));
     if changes.is_empty() {
         assert!(text.is_empty());
         return;

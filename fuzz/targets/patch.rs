@@ -8,7 +8,7 @@ use executor::overlay::Change;
 use executor::patch::files::Kind;
 use executor::patch::parse::parse;
 use executor::tree::Image;
-use fuzz::{Files, change, play};
+use fuzz::{Files, change, format, play};
 use libfuzzer_sys::fuzz_target;
 use protocol::path::RelativePath;
 
@@ -54,7 +54,7 @@ fuzz_target!(|bytes: &[u8]| {
     if changes.is_empty() {
         return;
     }
-    let published = parse(executor::diff::render(&changes));
+    let published = parse(executor::diff::render(&changes, format(text)));
     assert_eq!(published.fault, None);
     let there = play(Kind::Published, &before, &published.diff).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(change(&there), change(&after));
