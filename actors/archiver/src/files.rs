@@ -218,7 +218,7 @@ impl Cabinet {
                 return Err(ArchiveError::Conflict { path: artifact.path() });
             }
             Found::File(bytes) => {
-                tracing::warn!(path = artifact.path(), was = %Sha256::of(&bytes), "replacing a file that was never filed");
+                tracing::warn!(path = artifact.path(), was = %Sha256::of(&bytes), "replacing a file that is not what is filed there");
             }
         }
         Ok(true)
