@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Supervision;
 
 /// What the contract promises: the names as they are printed, and their labels.
-const PROMISED: [(&str, &str, &[&str]); 18] = [
+const PROMISED: [(&str, &str, &[&str]); 19] = [
     ("ghost_bridge_build_info", "info", &["version"]),
     ("ghost_bridge_mailbox_depth", "gauge", &["actor"]),
     ("ghost_bridge_mailbox_capacity", "gauge", &["actor"]),
