@@ -118,9 +118,23 @@ pub(crate) fn last_hash(logs: &Dir) -> Result<Sha256, ArchiveError> {
     Ok(Sha256::ZERO)
 }
 
+/// The path of the log that rolled last, relative to `logs/`.
+pub(crate) fn last_segment(logs: &Dir) -> Result<Option<String>, ArchiveError> {
+    Ok(segments(logs)?.pop())
+}
+
+/// The bytes of a log; none where there is no such file.
+pub(crate) fn bytes(logs: &Dir, path: &str) -> Result<Vec<u8>, ArchiveError> {
+    match look(logs, path, MAX_LOG_BYTES).map_err(ArchiveError::io("read", format!("{LOGS}/{path}")))? {
+        Found::File(bytes) => Ok(bytes),
+        Found::Nothing => Ok(Vec::new()),
+        Found::Other => Err(ArchiveError::NotAFolder { path: format!("{LOGS}/{path}"), found: "no regular file" }),
+    }
+}
+
 /// When the log rolled last.
 pub(crate) fn last_rolled(logs: &Dir) -> Result<Option<DateTime<Utc>>, ArchiveError> {
-    Ok(segments(logs)?.last().and_then(|path| path.rsplit('/').next()).and_then(segment_time))
+    Ok(last_segment(logs)?.as_deref().and_then(|path| path.rsplit('/').next()).and_then(segment_time))
 }
 
 /// The counter of the segment folder of a day that takes the next log.
@@ -136,13 +150,7 @@ pub(crate) fn segment_number(day: &Dir, window: usize) -> Result<String, Archive
 }
 
 fn lines(logs: &Dir, path: &str) -> Result<Vec<Option<AuditLine>>, ArchiveError> {
-    let bytes = match look(logs, path, MAX_LOG_BYTES).map_err(ArchiveError::io("read", format!("{LOGS}/{path}")))? {
-        Found::File(bytes) => bytes,
-        Found::Nothing => return Ok(Vec::new()),
-        Found::Other => {
-            return Err(ArchiveError::NotAFolder { path: format!("{LOGS}/{path}"), found: "no regular file" });
-        }
-    };
+    let bytes = bytes(logs, path)?;
     let body = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     if body.is_empty() {
         return Ok(Vec::new());

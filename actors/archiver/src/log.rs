@@ -13,7 +13,7 @@ use protocol::time::format_utc;
 
 use crate::aside::set_aside;
 use crate::error::ArchiveError;
-use crate::files::{LOGS, make_folder, open_file, rename_to_free, sync_folder};
+use crate::files::{LOGS, make_folder, open_file, rename_to_free, replace_file, sync_folder};
 use crate::history;
 
 /// The log's name in `logs/`.
@@ -54,6 +54,7 @@ pub(crate) struct AuditLog {
 impl AuditLog {
     /// Mends the end of the log in `logs` and finds where the chain stands.
     pub(crate) fn open(logs: &Dir, limits: Limits) -> Result<Self, ArchiveError> {
+        mend_roll(logs)?;
         let len = mend(logs)?;
         let last = history::last_hash(logs)?;
         let last_rolled = history::last_rolled(logs)?;
@@ -153,7 +154,12 @@ impl AuditLog {
         let folder = segment_folder(&folder, &number)?;
         let name = history::segment_name(after_last);
         let path = format!("{LOGS}/{day}/{number}/{name}");
-        rename_to_free(logs, BRIDGE_LOG, &folder, &name).map_err(ArchiveError::io("roll the log to", &path))?;
+        let moved = match rename_to_free(logs, BRIDGE_LOG, &folder, &name) {
+            // The segments lie on a disk of their own.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy(logs, &folder, &name),
+            other => other,
+        };
+        moved.map_err(ArchiveError::io("roll the log to", &path))?;
         supervision::crash_point!("archiver.rolled");
         (self.len, self.last_rolled, self.pending_roll) = (0, Some(after_last), Some(path.clone()));
         sync_folder(&folder).and_then(|()| sync_folder(logs)).map_err(ArchiveError::io("sync the folder of", path))
@@ -186,6 +192,35 @@ fn segment_folder(parent: &Dir, name: &str) -> Result<Dir, ArchiveError> {
         }
         other => other,
     }
+}
+
+/// Moves the log where it cannot be renamed. Until its end the log lies in both places, whole.
+pub(crate) fn copy(logs: &Dir, folder: &Dir, name: &str) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    open_file(logs, BRIDGE_LOG, false)?.read_to_end(&mut bytes)?;
+    replace_file(folder, name, &bytes)?;
+    logs.remove_file(BRIDGE_LOG)
+}
+
+/// What was cut short while the log moved to its segment: it lies in both places, or a part of it does. One stays, the
+/// whole one, or every line of it would count twice and the chain would be broken.
+fn mend_roll(logs: &Dir) -> Result<(), ArchiveError> {
+    let Some(last) = history::last_segment(logs)? else { return Ok(()) };
+    let log = match open_log(logs)? {
+        Some(_) => history::bytes(logs, BRIDGE_LOG)?,
+        None => return Ok(()),
+    };
+    let rolled = history::bytes(logs, &last)?;
+    let twice = match (log == rolled, log.starts_with(&rolled)) {
+        _ if log.is_empty() => return Ok(()),
+        (true, _) => BRIDGE_LOG,
+        (false, true) => &last,
+        (false, false) => return Ok(()),
+    };
+    tracing::warn!(segment = last, "the log lay in two places: its roll-over had been cut short");
+    logs.remove_file(twice)
+        .and_then(|()| sync_folder(logs))
+        .map_err(ArchiveError::io("remove", format!("{LOGS}/{twice}")))
 }
 
 /// Completes or drops a last line that was cut short; returns the log's length.

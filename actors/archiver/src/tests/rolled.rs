@@ -193,3 +193,35 @@ fn the_ten_thousandth_segment_of_a_day_is_read_and_comes_last() {
         cap_std::fs::Dir::open_ambient_dir(bench.path("logs").join(today()), cap_std::ambient_authority()).unwrap();
     assert_eq!(crate::history::segment_number(&day, 1).unwrap(), "10001");
 }
+
+#[test]
+fn a_log_that_lies_in_two_places_after_a_roll_that_was_cut_short_counts_once() {
+    let mut bench = Bench::new(1, 256);
+    for number in 0..9 {
+        let bytes = format!("{{\"id\":\"r{number}\"}}");
+        bench.file(vec![rejected("r.json", None, Reason::BadHmac, document(bytes.as_bytes()))]);
+    }
+    let mut paths = Vec::new();
+    collect(&bench.path("logs"), &mut paths);
+    paths.sort();
+    let current = paths.pop().unwrap();
+    let segment = paths.pop().unwrap();
+    let (rolled, last) = (fs::read(&segment).unwrap(), fs::read(&current).unwrap());
+    let before = bench.lines().len();
+    bench.config.log_kib = 64;
+    // The newest lines were lost with the rename: the old log is back under its name, whole, or longer than its copy.
+    for copied in [rolled.len(), rolled.len() / 2, 0] {
+        fs::write(&current, &rolled).unwrap();
+        fs::write(&segment, &rolled[..copied]).unwrap();
+        let recovery = bench.restart();
+        assert_eq!(recovery.chain_break, None, "{copied} bytes were copied");
+        assert!(recovery.lines >= before as u64 - 1);
+        fs::write(&segment, &rolled).unwrap();
+        fs::write(&current, &last).unwrap();
+    }
+    assert_eq!(bench.restart().chain_break, None, "two logs that differ both stay");
+    assert_eq!(bench.lines().len(), before);
+    let cabinet = Cabinet::open(&bench.config.cloud).unwrap();
+    crate::log::copy(&cabinet.logs, &cabinet.logs, "elsewhere").unwrap();
+    assert!(!current.exists() && fs::read(bench.path("logs/elsewhere")).unwrap() == last);
+}
