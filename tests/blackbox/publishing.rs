@@ -143,6 +143,39 @@ fn a_stop_ends_a_consolidation_of_packs_and_pushes_what_waited_behind_it() {
 }
 
 #[test]
+fn a_thousand_packs_that_cannot_be_put_together_are_told_and_marked_ones_are_none() {
+    let cloud = Cloud::new();
+    cloud.git(&["config", "maintenance.auto", "false"]);
+    cloud.git(&["repack", "-adq"]);
+    let folder = cloud.path(".git/objects/pack");
+    let is_pack = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "pack");
+    let first = crate::harness::snapshot::files(&folder).into_iter().find(is_pack).unwrap();
+    for number in 0..1_010 {
+        for part in ["pack", "idx"] {
+            fs::copy(first.with_extension(part), folder.join(format!("pack-{number:040x}.{part}"))).unwrap();
+        }
+        if number >= 1_005 {
+            fs::write(folder.join(format!("pack-{number:040x}.keep")), "mine").unwrap();
+        }
+    }
+    let says_nothing = cloud.git_with("case \" $* \" in *\" --window=0 \"*) exit 0;; esac");
+    let bridge = Bridge::start_with(&cloud, |run| {
+        run.env("PATH", says_nothing);
+    });
+    bridge.wait_for("to be degraded", || bridge.get("/readyz").body.contains("packs could not be put together"));
+    let packs = bridge.metric("ghost_bridge_repository_packs").unwrap();
+    assert!((1_005.0..1_010.0).contains(&packs), "{packs}");
+    bridge.run(&Doc::noop("all-the-same"));
+    for number in 0..900 {
+        ["pack", "idx"]
+            .iter()
+            .for_each(|part| fs::remove_file(folder.join(format!("pack-{number:040x}.{part}"))).unwrap());
+    }
+    bridge.wait_for("to be ready", || bridge.get("/readyz").status == 200);
+    bridge.stop();
+}
+
+#[test]
 fn a_consolidation_that_is_killed_leaves_nothing_among_the_packs() {
     let cloud = Cloud::new();
     cloud.git(&["config", "maintenance.auto", "false"]);

@@ -84,10 +84,11 @@ impl Core {
 
     /// Tells whether there was anything new.
     fn take_in(&mut self, upstream: ObjectId, now: DateTime<Utc>) -> Result<bool, Refusal> {
+        // What was owed is in the work tree then, and what is new is compared with that.
+        let made_up = self.check_out_owed(now)?;
         let mut base = refs::read(self.store.repo(), BASE)?;
-        self.check_out_owed()?;
         if base == Some(upstream) {
-            return self.contain(upstream, now);
+            return Ok(self.contain(upstream, now)? || made_up);
         }
         let lines = self.lines(base, upstream);
         if let Some(known) = base.filter(|_| lines.is_none())
@@ -125,9 +126,7 @@ impl Core {
             supervision::crash_point!("remote.rebased");
         }
         self.owed = Some((base, upstream));
-        self.check_out_owed()?;
-        supervision::crash_point!("remote.checked_out");
-        refs::keep(self.store.repo(), BASE, upstream, &self.signature(now))?;
+        self.check_out_owed(now)?;
         Ok(true)
     }
 
@@ -152,18 +151,20 @@ impl Core {
             Refusal::Work(error) => Refusal::Work(error),
         })?;
         self.owed = Some((common, upstream));
-        self.check_out_owed()?;
+        self.check_out_owed(now)?;
         self.foreign = false;
         Ok(true)
     }
 
-    /// Checks out what the branch was put on, if that is not done yet.
-    fn check_out_owed(&mut self) -> Result<(), WorkError> {
-        if let Some((from, to)) = self.owed {
-            self.check_out(from, to)?;
-            self.owed = None;
-        }
-        Ok(())
+    /// Checks out what the branch was put on, if that is not done yet, and notes that the work tree reflects it; tells
+    /// whether there was anything to do.
+    fn check_out_owed(&mut self, now: DateTime<Utc>) -> Result<bool, WorkError> {
+        let Some((from, to)) = self.owed else { return Ok(false) };
+        self.check_out(from, to)?;
+        self.owed = None;
+        supervision::crash_point!("remote.checked_out");
+        refs::keep(self.store.repo(), BASE, to, &self.signature(now))?;
+        Ok(true)
     }
 
     fn rewritten(&self, known: ObjectId, upstream: ObjectId) -> String {

@@ -41,3 +41,26 @@ fn a_remote_whose_disk_is_full_gets_everything_when_there_is_room() {
     cloud.remote_git(&["fsck", "--full", "--strict", "--no-dangling"]);
     bridge.stop();
 }
+
+#[test]
+fn a_checkout_that_failed_is_made_up_for_before_anything_new_is_taken_in() {
+    let cloud = Cloud::new();
+    let Some(mount) = Mount::of_size(&cloud.path("theirs"), DISK) else { return };
+    let other = cloud.other_clone();
+    let bridge = Bridge::start(&cloud);
+    bridge.run(&Doc::noop("before"));
+    mount.remount("ro");
+    let first = cloud.push_from(&other, &[("theirs/a.txt", "1\n"), ("theirs/b.txt", "b\n")]);
+    bridge.local_history("their first commit", |history| history.iter().any(|commit| commit.hash == first));
+    cloud.push_from(&other, &[("theirs/a.txt", "2\n"), ("c.txt", "c\n")]);
+    cloud.submit(&Doc::noop("meanwhile"));
+    bridge.local_history("what is executed", |history| with_subject(history, &results("meanwhile", 0)).len() == 1);
+    mount.remount("rw");
+    let history = bridge.published(&results("meanwhile", 0));
+    assert_sound(&history);
+    for (path, content) in [("theirs/a.txt", "2\n"), ("theirs/b.txt", "b\n"), ("c.txt", "c\n")] {
+        bridge.wait_for(path, || cloud.exists(path) && cloud.text(path) == content);
+    }
+    bridge.status_becomes("");
+    bridge.stop();
+}
