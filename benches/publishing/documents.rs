@@ -24,7 +24,12 @@ pub struct Filed {
 
 impl Signer {
     pub fn new() -> Self {
-        Self(Keyring::new(&Secret::new(SECRET.into()).unwrap(), None))
+        Self::of(SECRET.as_bytes())
+    }
+
+    /// One who signs with another secret.
+    pub fn of(secret: &[u8]) -> Self {
+        Self(Keyring::new(&Secret::new(secret.to_vec()).unwrap(), None))
     }
 
     /// `text`, a JSON object, with its signature as the last field.

@@ -12,6 +12,7 @@
 mod baseline;
 mod commits;
 mod documents;
+mod forged;
 mod history;
 mod latency;
 mod process;
@@ -25,7 +26,7 @@ use clap::Parser;
 use crate::table::Table;
 
 /// The rows, in their order, and whether they are measured when nothing else is said.
-const ROWS: [(&str, bool); 11] = [
+const ROWS: [(&str, bool); 12] = [
     ("throughput", true),
     ("scraped", true),
     ("history-50k", true),
@@ -36,6 +37,7 @@ const ROWS: [(&str, bool); 11] = [
     ("disk", true),
     ("idle", true),
     ("waiting", true),
+    ("forged", true),
     ("start-1m", false),
 ];
 
@@ -44,7 +46,7 @@ const ROWS: [(&str, bool); 11] = [
 #[command(about = "Measures the whole bridge: throughput, latency, start, disk, idle cost, memory")]
 pub struct Sizes {
     /// Rows, separated by commas: throughput, scraped, history-50k, history-1m, publisher, lone, start, start-1m, disk, idle,
-    /// waiting; or all. Without it, all but those with a million commands of history
+    /// waiting, forged; or all. Without it, all but those with a million commands of history
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// Commands that wait, for throughput, history and disk; commits, for publisher
@@ -65,6 +67,9 @@ pub struct Sizes {
     /// Documents for waiting
     #[arg(long, default_value_t = 200_000)]
     waiting: u64,
+    /// Documents for forged
+    #[arg(long, default_value_t = 20_000)]
+    forged: u64,
     /// Commands that the Python baseline executes without history
     #[arg(long, default_value_t = 100)]
     baseline: u64,
@@ -107,6 +112,7 @@ fn main() {
             "start-1m" => latency::start(&mut table, 1_000_000),
             "disk" => quiet::disk(&sizes, &mut table),
             "idle" => quiet::idle(&sizes, &mut table),
+            "forged" => forged::measure(&sizes, &mut table),
             _ => quiet::waiting(&sizes, &mut table),
         }
     }
