@@ -7,8 +7,10 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{FILE_VARIABLE, Settings};
 use crate::exit::{Failure, one_line, print};
+use crate::layout::Layout;
 use crate::manager::Inherited;
 use crate::secrets::{Secrets, Taken};
+use crate::service::publishing;
 use crate::telemetry::LogFormat;
 
 mod answer;
@@ -219,6 +221,12 @@ impl Globals {
         let missing = "CLOUD is not set; name the git work tree with --cloud DIR or CLOUD=DIR (make one with: ghost-bridge init DIR)";
         self.wished_cloud(settings).filter(|cloud| cloud != Path::new("")).ok_or_else(|| Failure::config(missing))
     }
+}
+
+/// The remote that CLOUD is published to; `None` where there is none, or none that a child may be led to.
+fn remote_of(settings: &Settings, layout: &Layout) -> Option<String> {
+    let config = settings.clone().resolve(layout.cloud()).ok()?;
+    publisher::look(&publishing(&config, layout.cloud())).ok()?.destination.map(|found| found.remote)
 }
 
 /// A path from the environment; an empty variable counts as one that is not set.

@@ -108,8 +108,10 @@ impl Default for Ingest {
 /// How outcomes are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
-    /// The git remote's name.
-    pub remote: String,
+    /// The git remote's name; `None`: the one that the branch follows, else `origin`, else the only one.
+    pub remote: Option<String>,
+    /// Whether git's hooks run when it fetches and pushes.
+    pub hooks: bool,
     /// How often the remote is looked at, in seconds.
     pub fetch_secs: u64,
     /// Consecutive failures after which publishing counts as degraded.
@@ -129,7 +131,8 @@ pub struct Publish {
 impl Default for Publish {
     fn default() -> Self {
         Self {
-            remote: "origin".to_owned(),
+            remote: None,
+            hooks: false,
             fetch_secs: 5,
             attempts: 6,
             max_pushes_per_minute: None,

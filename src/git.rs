@@ -1,14 +1,17 @@
 //! Small questions to the `git` program: which work tree, which hooks folder, which commits.
 //!
 //! For the command line only; publishing has its own way to git. Every child has a time limit, bounded output, no
-//! terminal, and nothing in its environment that would point it to another repository.
+//! terminal, and is started as publishing starts its own ([`publisher::git::environment`]). What was inherited and would
+//! point git, or its library, to another repository is taken out of the process itself, before anything else happens.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use protocol::git_id::ObjectFormat;
+use publisher::git::environment;
 
 use crate::exit::one_line;
 
@@ -18,17 +21,6 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(2);
 /// The most that is kept of each of a child's outputs, in bytes.
 const MAX_OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
-/// Variables that would make git look at another repository than the one that is asked about.
-const REDIRECTIONS: [&str; 7] = [
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-];
-
 /// Why git gave no answer. Displays without a line break.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -61,6 +53,44 @@ pub enum GitError {
     },
 }
 
+/// What one question may take.
+struct Bounds {
+    max_bytes: u64,
+    limit: Duration,
+    hooks: bool,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { max_bytes: MAX_OUTPUT_BYTES, limit: TIME_LIMIT, hooks: false }
+    }
+}
+
+/// The names of the variables that [`forget_inherited`] took out.
+static FORGOTTEN: OnceLock<Vec<String>> = OnceLock::new();
+
+/// Takes out of the environment what is git's and does not belong to the operator's login: whatever started the bridge
+/// (a hook, a job, an agent's shell) had it for a repository of its own.
+///
+/// # Safety
+/// No other thread may exist yet.
+#[allow(unsafe_code)]
+pub unsafe fn forget_inherited() {
+    let foreign = std::env::vars_os().map(|(name, _)| name).filter(|name| environment::is_foreign(name));
+    let foreign: Vec<_> = foreign.collect();
+    for name in &foreign {
+        // SAFETY: the caller guarantees that nobody else touches the environment.
+        unsafe { std::env::remove_var(name) };
+    }
+    let _first = FORGOTTEN.set(foreign.iter().map(|name| name.to_string_lossy().into_owned()).collect());
+}
+
+/// The names of the variables that were taken out.
+#[must_use]
+pub fn forgotten() -> &'static [String] {
+    FORGOTTEN.get().map(Vec::as_slice).unwrap_or_default()
+}
+
 /// What git prints when asked `args` in `folder`, without the final line break.
 ///
 /// # Errors
@@ -74,7 +104,19 @@ pub fn ask(folder: &Path, args: &[&str]) -> Result<String, GitError> {
 /// # Errors
 /// The same.
 pub fn ask_within(folder: &Path, args: &[&str], limit: Duration) -> Result<String, GitError> {
-    let (stdout, _) = run(folder, args, None, MAX_OUTPUT_BYTES, limit)?;
+    text(folder, args, Bounds { limit, ..Bounds::default() })
+}
+
+/// The same as [`ask`], with the hooks that a person's git has: where they are, or that they run.
+///
+/// # Errors
+/// The same.
+pub fn ask_with_hooks(folder: &Path, args: &[&str]) -> Result<String, GitError> {
+    text(folder, args, Bounds { hooks: true, ..Bounds::default() })
+}
+
+fn text(folder: &Path, args: &[&str], bounds: Bounds) -> Result<String, GitError> {
+    let (stdout, _) = run(folder, args, None, bounds)?;
     let text = String::from_utf8_lossy(&stdout).into_owned();
     Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
 }
@@ -95,30 +137,20 @@ pub fn object_format(folder: &Path) -> ObjectFormat {
 /// # Errors
 /// When it cannot be started, fails, takes too long, or prints more than `max_bytes`.
 pub fn read(folder: &Path, args: &[&str], input: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, GitError> {
-    let (stdout, is_whole) = run(folder, args, Some(input), max_bytes, TIME_LIMIT)?;
+    let (stdout, is_whole) = run(folder, args, Some(input), Bounds { max_bytes, ..Bounds::default() })?;
     let what = || (*args.first().unwrap_or(&"")).to_owned();
     if is_whole { Ok(stdout) } else { Err(GitError::TooMuch { what: what(), max_bytes }) }
 }
 
 /// Runs git; also says whether all of its output is there.
-fn run(
-    folder: &Path,
-    args: &[&str],
-    input: Option<Vec<u8>>,
-    max_bytes: u64,
-    limit: Duration,
-) -> Result<(Vec<u8>, bool), GitError> {
+fn run(folder: &Path, args: &[&str], input: Option<Vec<u8>>, bounds: Bounds) -> Result<(Vec<u8>, bool), GitError> {
+    let Bounds { max_bytes, limit, hooks } = bounds;
     let what = || (*args.first().unwrap_or(&"")).to_owned();
-    #[expect(clippy::disallowed_methods, reason = "waited for with a time limit below")]
-    let mut command = Command::new("git");
+    let mut command = environment::prepared(&[folder.to_owned()], hooks);
     command.args(args).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
     // For a repository that is made. A git that knows no other format does not know the option.
     command.env("GIT_DEFAULT_REF_FORMAT", "files");
-    for variable in REDIRECTIONS {
-        command.env_remove(variable);
-    }
     if input.is_some() {
         command.env("GIT_NO_REPLACE_OBJECTS", "1").env("GIT_NO_LAZY_FETCH", "1").env("GIT_LITERAL_PATHSPECS", "1");
     }

@@ -1,7 +1,8 @@
 //! The ghost-bridge program: executes signed commands that arrive in a git repository, and publishes what became of
 //! them.
 //!
-//! `main` does what must come first (as process 1 it starts itself once more; the secrets leave the environment before anything can read it there) and last
+//! `main` does what must come first (as process 1 it starts itself once more; the secrets leave the environment before
+//! anything can read it there, and with them what would lead git astray) and last
 //! (one line and one exit status for whatever went wrong); the rest is in [`cli`].
 
 mod audit;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         }
     }
     // SAFETY: nothing before it starts a thread or opens a file that stays open.
-    let (taken, inherited) = unsafe { (secrets::take(), manager::take()) };
+    let (taken, inherited, ()) = unsafe { (secrets::take(), manager::take(), git::forget_inherited()) };
     secrets::forbid_core_dumps();
     permissions::withhold_writing();
     memory::share_one_heap();

@@ -78,6 +78,24 @@ pub fn targets(config: &Config, cloud: &Path) -> BTreeMap<String, TargetConfig> 
     config.targets.iter().map(|(name, config)| (name.clone(), target(config))).collect()
 }
 
+/// How `config` has `cloud`, which is canonical, published.
+#[must_use]
+pub fn publishing(config: &Config, cloud: &Path) -> PublisherConfig {
+    let publish = &config.publish;
+    PublisherConfig {
+        remote: publish.remote.clone(),
+        targets: config.targets.values().map(|target| target.root.clone()).collect(),
+        hooks: publish.hooks,
+        fetch_every: Duration::from_secs(publish.fetch_secs),
+        attempts: publish.attempts,
+        max_pushes_per_minute: publish.max_pushes_per_minute,
+        window: usize::try_from(publish.window).unwrap_or(usize::MAX),
+        author_name: publish.author_name.clone(),
+        author_email: publish.author_email.clone(),
+        ..PublisherConfig::new(cloud)
+    }
+}
+
 /// Runs the service until SIGINT, SIGTERM or the process manager's word. `announce` tells the world that it starts: from
 /// then on a signal ends it cleanly. `inherited` is what the process manager left.
 ///
@@ -175,18 +193,7 @@ impl Setup {
     }
 
     fn publisher(&self) -> PublisherConfig {
-        let publish = &self.config.publish;
-        PublisherConfig {
-            remote: publish.remote.clone(),
-            checkout: self.checkout(),
-            fetch_every: Duration::from_secs(publish.fetch_secs),
-            attempts: publish.attempts,
-            max_pushes_per_minute: publish.max_pushes_per_minute,
-            window: usize::try_from(publish.window).unwrap_or(usize::MAX),
-            author_name: publish.author_name.clone(),
-            author_email: publish.author_email.clone(),
-            ..PublisherConfig::new(&self.cloud)
-        }
+        PublisherConfig { checkout: self.checkout(), ..publishing(&self.config, &self.cloud) }
     }
 
     /// What of upstream's changes is brought into the work tree.

@@ -3,21 +3,24 @@
 use std::fmt::Write as _;
 
 use chrono::Utc;
+use publisher::PublisherConfig;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::exit::{Failure, one_line, print};
 use crate::layout::Layout;
 use crate::secrets::{CURRENT, NEXT, Taken};
+use crate::service::publishing;
 
 use super::Globals;
 
 mod machine;
+mod remote;
 mod repository;
 mod services;
 
 const TEACH: &str = "\
-It looks at the secret, the configuration, CLOUD's folders, git, the remote, the guard and .gitignore, the clock, disk \
+It looks at the secret, the configuration, CLOUD's folders, git and what its configuration would run, the remote, the guard and .gitignore, the clock, disk \
 space, inotify, the kernel's sandbox, whether a bridge runs and what it says of itself (GET /status), and PM2's and systemd's entries for it. It changes nothing in \
 CLOUD. A remote is asked for 15 s at most.
 
@@ -141,7 +144,13 @@ pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> 
                             None
                         }
                     };
-                    repository::look(&mut report, &layout, &publish);
+                    let published = match &config {
+                        Some(config) => publishing(config, layout.cloud()),
+                        None => {
+                            PublisherConfig { remote: publish.remote.clone(), ..PublisherConfig::new(layout.cloud()) }
+                        }
+                    };
+                    repository::look(&mut report, &layout, &published);
                     machine::look(&mut report, &layout, config.as_ref().map(|config| &config.checks));
                     services::look(&mut report, &layout, config.as_ref().map(|config| config.http.listen));
                 }

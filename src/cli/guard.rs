@@ -46,7 +46,7 @@ pub enum Guard {
 /// # Errors
 /// When git cannot be asked, or the hook cannot be written.
 pub fn install(cloud: &Path) -> io::Result<Guard> {
-    let ask = |what: &str| git::ask(cloud, &["rev-parse", "--git-path", what]).map_err(io::Error::other);
+    let ask = |what: &str| git::ask_with_hooks(cloud, &["rev-parse", "--git-path", what]).map_err(io::Error::other);
     let folder = cloud.join(ask("hooks")?);
     let own = cloud.join(git::ask(cloud, &["rev-parse", "--git-common-dir"]).map_err(io::Error::other)?);
     // A folder of core.hooksPath outside this repository belongs to all that share it.
@@ -79,7 +79,8 @@ pub fn install(cloud: &Path) -> io::Result<Guard> {
 /// # Errors
 /// When git cannot be asked, or the hook cannot be read.
 pub fn is_installed(cloud: &Path) -> io::Result<bool> {
-    let hook = git::ask(cloud, &["rev-parse", "--git-path", "hooks/pre-commit"]).map_err(io::Error::other)?;
+    let hook =
+        git::ask_with_hooks(cloud, &["rev-parse", "--git-path", "hooks/pre-commit"]).map_err(io::Error::other)?;
     let hook = cloud.join(hook);
     match fs::symlink_metadata(&hook) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -129,7 +130,7 @@ mod tests {
     }
 
     fn commit(cloud: &Path) -> Result<String, git::GitError> {
-        git::ask(cloud, &[&NOBODY[..], &["commit", "--quiet", "--message", "x"]].concat())
+        git::ask_with_hooks(cloud, &[&NOBODY[..], &["commit", "--quiet", "--message", "x"]].concat())
     }
 
     #[test]

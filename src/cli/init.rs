@@ -8,9 +8,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::exit::{Failure, print};
+use publisher::PublisherConfig;
+use publisher::destination::{Destination, Look};
+
+use crate::exit::{Failure, one_line, print};
 use crate::git::{self, GitError};
 use crate::layout::{Layout, RETRIES};
+use crate::service::publishing;
 
 use super::Globals;
 use super::guard::{self, Guard};
@@ -77,6 +81,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<(), Failure> {
         let _ = writeln!(report, "  added  to .gitignore: {}", ignored.missing.join(", "));
     }
     report_guard(&layout, &mut report)?;
+    mind(globals, &layout, &mut report);
     if report.is_empty() {
         report.push_str("  nothing to do: all is there\n");
     }
@@ -220,12 +225,32 @@ fn report_guard(layout: &Layout, report: &mut String) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the bridge's start would refuse, and what is published nowhere.
+fn mind(globals: &Globals, layout: &Layout, report: &mut String) {
+    let config = globals.settings().ok().and_then(|settings| settings.resolve(layout.cloud()).ok());
+    let config =
+        config.map_or_else(|| PublisherConfig::new(layout.cloud()), |config| publishing(&config, layout.cloud()));
+    let said = match publisher::look(&config) {
+        Err(error) => error.to_string(),
+        Ok(Look { destination: Some(Destination { remote, mirror: true, .. }), .. }) => {
+            format!("{remote} is a mirror; the bridge pushes its branch alone")
+        }
+        Ok(Look { settings, .. }) if !config.hooks && settings.get("core", None, "hookspath").is_some() => {
+            "core.hooksPath is set; the bridge runs no hooks unless publish.hooks is true".to_owned()
+        }
+        Ok(_) => return,
+    };
+    let _ = writeln!(report, "  mind   {}", one_line(&said));
+}
+
 /// What a person does next; what is done already is left out.
 fn next_steps(layout: &Layout) -> String {
     let cloud = layout.cloud().display();
     let asked = |args: &[&str]| git::ask(layout.cloud(), args).unwrap_or_default();
     let mut steps = Vec::new();
-    if !asked(&["status", "--porcelain", "--", ".gitignore"]).is_empty() {
+    // Asked of the object itself: `git status` would run the filters that the repository's configuration names.
+    let committed = git::read(layout.cloud(), &["cat-file", "blob", "HEAD:.gitignore"], Vec::new(), MAX_IGNORE_BYTES);
+    if committed.ok() != fs::read(layout.at_path(".gitignore")).ok() {
         steps
             .push(format!("git -C {cloud} add .gitignore meta && git -C {cloud} commit -m 'a CLOUD for ghost-bridge'"));
     }

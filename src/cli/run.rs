@@ -6,6 +6,7 @@ use chrono::Utc;
 use protocol::time::format_utc;
 
 use crate::exit::Failure;
+use crate::git;
 use crate::instance::InstanceLock;
 use crate::layout::Layout;
 use crate::manager::Inherited;
@@ -27,6 +28,10 @@ pub fn run(globals: &Globals, taken: Taken, inherited: Inherited) -> Result<(), 
     // PM2 keeps what is written to stderr as errors.
     let outputs = if inherited.channel.is_some() { Outputs::Both } else { Outputs::Stderr };
     telemetry::start(globals.log_format(), outputs)?;
+    if let forgotten @ [_, ..] = git::forgotten() {
+        let variables = forgotten.join(" ");
+        tracing::info!(variables, "taken out of the environment: inherited for another repository");
+    }
     for name in secrets.with_blanks() {
         tracing::warn!(
             name,

@@ -72,7 +72,8 @@ pub fn run(globals: &Globals, args: &Args, taken: Taken) -> Result<(), Failure> 
     let settings = globals.settings()?;
     let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
     layout.require_work_tree().map_err(Failure::config)?;
-    let look = || story(layout.cloud(), name, &settings.publish().remote, &keyrings);
+    let remote = super::remote_of(&settings, &layout).unwrap_or_default();
+    let look = || story(layout.cloud(), name, &remote, &keyrings);
     let mut found = look()?;
     for _ in 0..LOOKS {
         // What a running bridge is just filing, rolling over or publishing does not fit for a moment.

@@ -15,6 +15,7 @@ use crate::git::{self, GitError};
 use crate::instance::InstanceLock;
 use crate::layout::Layout;
 use crate::secrets::Taken;
+use crate::service::publishing;
 
 use super::document::Draft;
 use super::submit::submit;
@@ -77,8 +78,10 @@ pub fn run(globals: &Globals, taken: Taken) -> Result<(), Failure> {
     let settings = globals.settings()?;
     let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
     layout.require_work_tree().map_err(Failure::config)?;
-    let remote = settings.publish().remote.clone();
     let config = settings.resolve(layout.cloud()).map_err(Failure::config)?;
+    // The remote is asked below, so what git would run for that is judged first.
+    let found = publisher::look(&publishing(&config, layout.cloud())).map_err(Failure::failed)?;
+    let remote = found.destination.map(|destination| destination.remote).unwrap_or_default();
     let cloud = layout.cloud().display();
     let Some(holder) = InstanceLock::holder(layout.cloud()) else {
         return Err(Failure::failed(format!("no bridge runs on {cloud}; start one: ghost-bridge --cloud {cloud} run")));
@@ -190,7 +193,7 @@ impl Watch<'_> {
     /// Waits until the remote has the commit; `None` where there is no remote.
     fn pushed(&self, remote: &str) -> Option<Milestone> {
         let cloud = self.layout.cloud();
-        git::ask(cloud, &["remote", "get-url", remote]).ok()?;
+        git::ask(cloud, &["remote", "get-url", "--", remote]).ok()?;
         let branch = git::ask(cloud, &["symbolic-ref", "--short", "HEAD"]).ok()?;
         let mut came = None;
         while came.is_none() && self.in_time() {

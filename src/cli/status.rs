@@ -41,7 +41,7 @@ pub struct Args {
 pub fn run(globals: &Globals, args: &Args) -> Result<(), Failure> {
     let settings = globals.settings()?;
     let layout = Layout::at(&globals.cloud(&settings)?).map_err(Failure::config)?;
-    let remote = settings.publish().remote.clone();
+    let remote = super::remote_of(&settings, &layout).unwrap_or_default();
     let config = settings.resolve(layout.cloud()).map_err(Failure::config)?;
     let answer = answer::ask(config.http.listen, layout.cloud());
     let holder = InstanceLock::holder(layout.cloud());

@@ -67,6 +67,7 @@ const KEYS: &[(&str, Expected)] = &[
     ("ingest.checkout", Expected::Text("\"all\", \"allowed\" or \"commands\"")),
     ("publish", Expected::Table),
     ("publish.remote", Expected::Text("the name of a git remote, such as \"origin\"")),
+    ("publish.hooks", Expected::Flag),
     ("publish.fetch_secs", Expected::Whole(1, 3_600)),
     ("publish.attempts", Expected::Whole(1, 100)),
     ("publish.max_pushes_per_minute", Expected::Whole(0, 6_000)),

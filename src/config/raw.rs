@@ -84,6 +84,7 @@ struct RawIngest {
 #[serde(deny_unknown_fields, default)]
 struct RawPublish {
     remote: Option<String>,
+    hooks: bool,
     fetch_secs: Option<u64>,
     attempts: Option<u64>,
     max_pushes_per_minute: Option<u64>,
@@ -324,7 +325,11 @@ impl RawPublish {
         let pace_key = ["publish", "max_pushes_per_minute"];
         let pace = self.max_pushes_per_minute.map(|pace| checker.whole32(&pace_key, Some(pace), 0)).transpose()?;
         Ok(Publish {
-            remote: checker.text(&["publish", "remote"], &self.remote, default.remote, is_remote)?,
+            remote: match &self.remote {
+                None => None,
+                wish => Some(checker.text(&["publish", "remote"], wish, String::new(), is_remote)?),
+            },
+            hooks: self.hooks,
             fetch_secs: checker.whole(&["publish", "fetch_secs"], self.fetch_secs, default.fetch_secs)?,
             attempts: checker.whole32(&["publish", "attempts"], self.attempts, default.attempts)?,
             max_pushes_per_minute: pace,

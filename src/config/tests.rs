@@ -105,7 +105,7 @@ fn every_key_is_read() {
         checkout: Checkout::Commands,
     };
     assert_eq!(config.ingest, ingest);
-    assert_eq!((config.publish.remote.as_str(), config.publish.max_pushes_per_minute), ("up/stream", Some(0)));
+    assert_eq!((config.publish.remote.as_deref(), config.publish.max_pushes_per_minute), (Some("up/stream"), Some(0)));
     assert_eq!((config.publish.fetch_secs, config.publish.attempts), (9, 10));
     assert_eq!((config.publish.window, config.publish.log_kib), (11, 12));
     assert_eq!((config.publish.author_name.as_str(), config.publish.author_email.as_str()), ("A B", "a@b"));

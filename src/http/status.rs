@@ -77,6 +77,10 @@ struct Publishing {
     files_apart: u64,
     /// Whether something hinders publishing for longer than a passing moment.
     degraded: bool,
+    /// The branch that is published; empty before it is known.
+    branch: String,
+    /// The remote's name; null where commits stay local.
+    remote: Option<String>,
     /// What it is, else null.
     degraded_reason: Option<String>,
     /// Why the last attempt to reach the remote failed; null once one has come off.
@@ -115,6 +119,7 @@ impl Status {
     #[must_use]
     pub fn of(observed: &Observed) -> Self {
         let reasons = observed.unready();
+        let (branch, remote) = observed.publishing.place();
         let (watching, filing, publishing) = (&observed.watching, &observed.filing, &observed.publishing);
         let actors = observed.actors().map(|seen| Actor {
             actor: seen.mailbox.actor(),
@@ -145,6 +150,8 @@ impl Status {
                 repository_packs: publishing.packs(),
                 files_apart: publishing.files_apart(),
                 degraded: publishing.is_degraded(),
+                branch,
+                remote,
                 degraded_reason: publishing.degraded_reason(),
                 last_failure: publishing.last_failure(),
             },

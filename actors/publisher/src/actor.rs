@@ -23,9 +23,10 @@ pub use self::stop::{Stop, Stopped};
 use self::times::Times;
 use crate::config::{GITHUB_PUSHES_PER_MINUTE, GROUP_MAX, PublisherConfig, QUEUE_MAX};
 use crate::core::Core;
+use crate::destination::Destination;
 use crate::error::WorkError;
 use crate::housekeeping::PACKS_DEGRADED;
-use crate::network::{RemoteKind, Route};
+use crate::network::Route;
 use crate::pending::{Pending, Queue};
 use crate::remote::{Policy, Remote, Trouble};
 use crate::status::PublisherStatus;
@@ -47,7 +48,11 @@ pub struct Publisher {
     queue: Queue,
     attempts: Attempts,
     view: View,
-    kind: Option<RemoteKind>,
+    destination: Option<Destination>,
+    /// Whether it was told whither commits go.
+    told: bool,
+    /// Why nothing is fetched or pushed, whatever the remote says.
+    refused: Option<String>,
     remote: Remote,
     round: Round,
     times: Times,
@@ -87,7 +92,9 @@ impl Publisher {
             queue: Queue::new(QUEUE_MAX),
             attempts: Attempts::default(),
             view: View::default(),
-            kind: None,
+            destination: None,
+            told: false,
+            refused: None,
             remote,
             round: Round::Idle,
             times: Times::default(),
@@ -267,39 +274,56 @@ impl Publisher {
         }
     }
 
-    fn scanned(&mut self, result: Result<Option<RemoteKind>, WorkError>) {
+    fn scanned(&mut self, result: Result<Option<Destination>, WorkError>) {
         match result {
-            Ok(kind) => {
-                self.learn(kind);
-                if kind.is_none() {
+            Ok(destination) => {
+                if destination.is_none() {
                     self.status.set_reached();
                 }
+                self.learn(destination);
                 // Where commits wait, only a commit tells that they can be made again.
                 if self.queue.is_empty() && !self.view.recovering {
                     self.works_again();
                 }
             }
+            Err(WorkError::Open(error)) => self.refuse(error.to_string()),
             Err(error) => self.failed(&error),
         }
     }
 
+    /// Git's configuration is not one to start a child with: commits stay local until it is.
+    fn refuse(&mut self, reason: String) {
+        if self.refused.as_ref() != Some(&reason) {
+            tracing::error!(reason, "degraded: nothing is fetched or pushed; a person has to see to it");
+        }
+        (self.destination, self.told, self.refused) = (None, false, Some(reason));
+    }
+
     /// What the configuration says of the remote now.
-    fn learn(&mut self, kind: Option<RemoteKind>) {
-        if kind == self.kind {
+    fn learn(&mut self, found: Option<Destination>) {
+        self.refused = None;
+        if std::mem::replace(&mut self.told, true) && found == self.destination {
             return;
         }
-        let github = kind.is_some_and(|kind| kind.github);
+        let github = found.as_ref().is_some_and(|found| found.github);
         let default = if github { GITHUB_PUSHES_PER_MINUTE } else { 0 };
         self.remote.set_pace(self.config.max_pushes_per_minute.unwrap_or(default));
-        let remote = &self.config.remote;
-        match kind {
-            Some(_) => tracing::info!(remote, github, "commits are pushed"),
+        let branch = self.route.as_ref().map(|route| route.branch.clone()).unwrap_or_default();
+        match &found {
+            Some(Destination { remote, url, .. }) => {
+                tracing::info!(branch, remote, url, github, "commits are pushed");
+                if let (Some(route), Some(found)) = (&mut self.route, &found) {
+                    route.lead_to(found);
+                }
+            }
             None => {
-                tracing::info!(remote, "the remote is not configured any more, commits stay local");
+                let wished = self.config.remote.as_deref().unwrap_or("any");
+                tracing::warn!(branch, wished, "there is no remote: commits stay local");
                 self.times.forget();
             }
         }
-        self.kind = kind;
+        self.status.set_place(branch, found.as_ref().map(|found| found.remote.clone()));
+        self.destination = found;
     }
 
     fn noted(&mut self, result: Result<(), WorkError>) {
@@ -332,7 +356,8 @@ impl Publisher {
         self.status.set_files_apart(self.view.files_apart);
         self.status.set_index_held(self.view.index_held);
         self.status.set_packs(self.view.clutter.packs as u64);
-        let reason = self.trouble.clone().or_else(|| self.remote.trouble().map(Trouble::reason).map(str::to_owned));
+        let reason = self.trouble.clone().or_else(|| self.refused.clone());
+        let reason = reason.or_else(|| self.remote.trouble().map(Trouble::reason).map(str::to_owned));
         self.status.set_degraded(reason.or_else(|| self.too_many_packs()));
     }
 
@@ -355,7 +380,8 @@ impl Publisher {
             due.extend(self.scan_at);
             due.extend(self.index.due());
         }
-        let rounds = self.stop.is_none() && self.kind.is_some() && self.trouble.is_none() && self.route.is_some();
+        let rounds =
+            self.stop.is_none() && self.destination.is_some() && self.trouble.is_none() && self.route.is_some();
         if matches!(self.round, Round::Idle) && rounds {
             due.push(self.remote.due(self.backlog(), now));
         }

@@ -32,7 +32,7 @@ impl Core {
     }
 
     fn unfit(&self, base: Option<ObjectId>, upstream: ObjectId, unfit: &Unfit) -> String {
-        let (remote, branch) = (&self.config.remote, self.branch_name());
+        let (remote, branch) = (self.remote_name(), self.branch_name());
         let path = String::from_utf8_lossy(&unfit.path);
         let back = base.map_or_else(String::new, |base| {
             format!(", or set it back: git push --force-with-lease={branch}:{upstream} {remote} {base}:{branch}")
@@ -46,7 +46,7 @@ impl Core {
     }
 
     fn two_bridges(&self, commit: ObjectId, instance: &str) -> String {
-        let (remote, branch) = (&self.config.remote, self.branch_name());
+        let (remote, branch) = (self.remote_name(), self.branch_name());
         format!(
             "another bridge (instance {instance}, this one is {}) publishes to {remote}/{branch}, too, as commit {} shows: \
              stop one of the two, then restart the one that is to stay; until then nothing is taken in, pushed or put back",

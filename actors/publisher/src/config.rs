@@ -49,8 +49,12 @@ pub enum Checkout {
 pub struct PublisherConfig {
     /// The work tree's top.
     pub cloud: PathBuf,
-    /// The remote's name; a remote that is not configured in the repository means that commits stay local.
-    pub remote: String,
+    /// The remote's name; `None`: the branch's own upstream remote, else `origin`, else the only one there is.
+    pub remote: Option<String>,
+    /// The roots of all targets, canonical: commands write there, so nothing is run from there.
+    pub targets: Vec<PathBuf>,
+    /// Whether fetches and pushes run the operator's own hooks.
+    pub hooks: bool,
     /// What of upstream's changes is brought into the work tree.
     pub checkout: Checkout,
     /// How often the remote is looked at.
@@ -82,7 +86,9 @@ impl PublisherConfig {
     pub fn new(cloud: impl Into<PathBuf>) -> Self {
         Self {
             cloud: cloud.into(),
-            remote: "origin".to_owned(),
+            remote: None,
+            targets: Vec::new(),
+            hooks: false,
             checkout: Checkout::All,
             fetch_every: Duration::from_secs(5),
             attempts: 6,

@@ -17,11 +17,12 @@ use crate::apart::Apart;
 use crate::audit::{self, Link};
 use crate::commit::{self, Signer};
 use crate::config::PublisherConfig;
+use crate::destination::Destination;
 use crate::error::WorkError;
 use crate::files::{Root, Stamp};
 use crate::git::Git;
+use crate::git::settings::Settings;
 use crate::index::Keeper;
-use crate::network::RemoteKind;
 use crate::objects::{MAX_BLOB_BYTES, Store};
 use crate::open::open_repository;
 use crate::pending::Pending;
@@ -101,8 +102,10 @@ pub struct Core {
     pub(crate) foreign: bool,
     /// Whether the branch lacks what was pushed.
     pub(crate) behind: bool,
-    /// What the configuration said of the remote, and what its file looked like then. That it named none is not kept.
-    pub(crate) remote: Option<(Stamp, RemoteKind)>,
+    /// What git's configuration said when it was last read.
+    pub(crate) settings: Settings,
+    /// Whither commits are published.
+    pub(crate) destination: Option<Destination>,
 }
 
 impl Core {
@@ -121,7 +124,7 @@ impl Core {
     /// The branch's short name.
     #[must_use]
     pub fn branch_name(&self) -> &str {
-        self.branch.strip_prefix("refs/heads/").unwrap_or(&self.branch)
+        refs::short(&self.branch)
     }
 
     pub(crate) fn signature(&self, now: DateTime<Utc>) -> String {

@@ -59,6 +59,34 @@ pub enum OpenError {
         /// The oldest version that will do.
         floor: String,
     },
+    /// Git's configuration, or a variable, names something that others write.
+    #[error("{what} could have git run, or be told, what others write ({why}): {remedy}")]
+    Danger {
+        /// What names it.
+        what: String,
+        /// Where that lies.
+        why: String,
+        /// What helps.
+        remedy: String,
+    },
+    /// There are several remotes, and nothing says which.
+    #[error("{} has several remotes ({remotes}) and its branch follows none of them: name one as publish.remote, or give the branch one with `git branch --set-upstream-to=REMOTE/BRANCH`", .cloud.display())]
+    ManyRemotes {
+        /// The folder.
+        cloud: PathBuf,
+        /// Their names.
+        remotes: String,
+    },
+    /// The remote that the configuration names is not there, though others are.
+    #[error("{} has no remote {remote} (publish.remote), but {others}: name one of these, or make it with `git remote add {remote} URL`", .cloud.display())]
+    NoSuchRemote {
+        /// The folder.
+        cloud: PathBuf,
+        /// Its name.
+        remote: String,
+        /// The names of the others.
+        others: String,
+    },
     /// One of git's own folders cannot be written.
     #[error("{} cannot be written ({cause}): give the bridge's user read and write permission there", .folder.display())]
     Unwritable {

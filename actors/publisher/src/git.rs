@@ -1,7 +1,8 @@
 //! The `git` program as a child: for the network, and for what the library does not do.
 //!
 //! Every child has a time limit and a process group of its own, reads nothing from a terminal, inherits no secret of
-//! the bridge's, and what it says is kept up to a bound. Nothing here decides anything.
+//! the bridge's, and what it says is kept up to a bound. Nothing here decides anything; what a child is started with is in
+//! [`environment`].
 
 use std::ffi::OsString;
 use std::io::{BufWriter, ErrorKind, Read, Write};
@@ -15,6 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::OpenError;
+
+pub mod environment;
+pub mod programs;
+pub mod settings;
+pub mod words;
 
 /// The oldest git that knows every option used here.
 pub const VERSION_FLOOR: (u32, u32) = (2, 30);
@@ -33,24 +39,6 @@ const DRAIN_GRACE: Duration = Duration::from_millis(200);
 
 /// How often a wait looks whether it was called off.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
-
-/// Variables that are kept from every child: the secrets, and what would point git at another repository.
-const REPOSITORY_VARIABLES: [&str; 11] = [
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-    "GIT_CEILING_DIRECTORIES",
-    "GIT_QUARANTINE_PATH",
-    "GIT_TRACE",
-];
-
-/// Everything whose name starts so is a secret, or close to one.
-const SECRET_PREFIX: &str = "GPT_BRIDGE_HMAC";
 
 /// What writes a child's input, on a thread of its own; a child that does not read ends that thread when it dies.
 pub type Input = Box<dyn FnOnce(&mut dyn Write) -> std::io::Result<()> + Send>;
@@ -123,13 +111,37 @@ pub struct Git {
     own_ssh: bool,
     /// Where new objects go, and where all others are.
     objects: Option<(PathBuf, PathBuf)>,
+    hooks: bool,
+    fenced: Vec<PathBuf>,
 }
 
 impl Git {
     /// Runs children in `cloud`, each for at most `limit`; raising `cancel` ends the one that runs.
     #[must_use]
     pub fn new(cloud: &Path, limit: Duration, cancel: Arc<AtomicBool>) -> Self {
-        Self { cloud: cloud.to_owned(), limit, cancel, own_ssh: false, objects: None }
+        Self {
+            cloud: cloud.to_owned(),
+            limit,
+            cancel,
+            own_ssh: false,
+            objects: None,
+            hooks: false,
+            fenced: vec![cloud.to_owned()],
+        }
+    }
+
+    /// Looks for programs in none of these folders either.
+    #[must_use]
+    pub fn with_fenced(mut self, targets: &[PathBuf]) -> Self {
+        self.fenced.extend_from_slice(targets);
+        self
+    }
+
+    /// Runs the operator's own hooks, if `hooks`.
+    #[must_use]
+    pub fn with_hooks(mut self, hooks: bool) -> Self {
+        self.hooks = hooks;
+        self
     }
 
     /// The same, called off by `cancel` instead.
@@ -166,7 +178,7 @@ impl Git {
     /// # Errors
     /// When it does not start, or does not end in time.
     pub fn run_with(&self, options: &[&str], args: &[&str]) -> Result<Output, GitError> {
-        self.spawn(options, args, None)
+        self.spawn(self.command(), options, args, None)
     }
 
     /// Runs `git <options> <args>` and expects it to read all of its input, and to succeed; returns its standard output.
@@ -183,7 +195,7 @@ impl Git {
                 let _nobody_waits = done.send(result);
             });
         };
-        let output = self.spawn(options, args, Some(Box::new(input)))?;
+        let output = self.spawn(self.command(), options, args, Some(Box::new(input)))?;
         if !output.status.success() {
             return Err(failure(args, &output));
         }
@@ -195,9 +207,32 @@ impl Git {
         }
     }
 
-    fn spawn(&self, options: &[&str], args: &[&str], input: Option<Feeder<'_>>) -> Result<Output, GitError> {
+    /// Where the children run.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.cloud
+    }
+
+    /// Runs `git <args>`, which asks the configuration as a person's git reads it and runs nothing.
+    pub(crate) fn list_settings(&self, args: &[&str]) -> Result<Vec<u8>, GitError> {
+        let output = self.spawn(environment::plain(&self.fenced), &[], args, None)?;
+        if output.status.success() { Ok(output.stdout) } else { Err(failure(args, &output)) }
+    }
+
+    fn spawn(
+        &self,
+        mut command: Command,
+        options: &[&str],
+        args: &[&str],
+        input: Option<Feeder<'_>>,
+    ) -> Result<Output, GitError> {
         let verb = args.first().copied().unwrap_or_default().to_owned();
-        let mut command = self.command(options, args);
+        command.args(options).args(args).current_dir(&self.cloud);
+        environment::ask_nobody(&mut command, self.own_ssh, |name| std::env::var_os(name).is_some());
+        if let Some((new, all)) = &self.objects {
+            command.env("GIT_OBJECT_DIRECTORY", new).env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted(all));
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = command.spawn().map_err(|source| GitError::Spawn { verb: verb.clone(), source })?;
         let out = collect(child.stdout.take(), MAX_LIST);
@@ -218,24 +253,8 @@ impl Git {
         if output.status.success() { Ok(output.stdout) } else { Err(failure(args, &output)) }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "what the ban asks for is done here")]
-    fn command(&self, options: &[&str], args: &[&str]) -> Command {
-        let mut command = Command::new("git");
-        command.args(["-c", "core.fsmonitor=false", "-c", "submodule.recurse=false"]);
-        // No housekeeping but the bridge's own, and what is fetched stays a pack.
-        command.args(["-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "fetch.unpackLimit=1"]);
-        command.args(options).args(args).current_dir(&self.cloud);
-        withhold_secrets(&mut command, std::env::vars_os().map(|(name, _)| name));
-        for name in REPOSITORY_VARIABLES {
-            command.env_remove(name);
-        }
-        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C");
-        if let Some((new, all)) = &self.objects {
-            command.env("GIT_OBJECT_DIRECTORY", new).env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted(all));
-        }
-        ask_nobody(&mut command, self.own_ssh, |name| std::env::var_os(name).is_some());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        command
+    fn command(&self) -> Command {
+        environment::prepared(&self.fenced, self.hooks)
     }
 
     fn wait(&self, mut child: Child, verb: &str) -> Result<ExitStatus, GitError> {
@@ -267,15 +286,6 @@ impl Git {
     }
 }
 
-/// Nobody is there to answer a question: a desktop's dialogues are not opened, and ssh is told to fail instead of asking.
-/// What the operator set up for git himself (`GIT_ASKPASS`, an ssh command of his own) stays.
-fn ask_nobody(command: &mut Command, own_ssh: bool, is_set: impl Fn(&str) -> bool) {
-    command.env_remove("SSH_ASKPASS").env("SSH_ASKPASS_REQUIRE", "never").env("GCM_INTERACTIVE", "never");
-    if !own_ssh && !is_set("GIT_SSH_COMMAND") && !is_set("GIT_SSH") {
-        command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
-    }
-}
-
 /// A path as one entry of git's list of folders, which colons part.
 fn quoted(path: &Path) -> OsString {
     let mut bytes = vec![b'"'];
@@ -287,13 +297,6 @@ fn quoted(path: &Path) -> OsString {
     }
     bytes.push(b'"');
     OsString::from_vec(bytes)
-}
-
-/// Keeps a child from inheriting what is secret among the variables `names`.
-fn withhold_secrets(command: &mut Command, names: impl Iterator<Item = OsString>) {
-    for name in names.filter(|name| name.to_string_lossy().starts_with(SECRET_PREFIX)) {
-        command.env_remove(name);
-    }
 }
 
 /// Asks a child's whole group to end, then makes it.
@@ -341,39 +344,8 @@ pub(crate) fn failure(args: &[&str], output: &Output) -> GitError {
     GitError::Failed {
         verb: args.first().copied().unwrap_or_default().to_owned(),
         status: output.status.to_string(),
-        message: first_complaint(&output.stderr),
+        message: words::complaint(&output.stderr),
     }
-}
-
-/// The line that tells most, shortened, without what a URL may hold before an `@`.
-fn first_complaint(stderr: &[u8]) -> String {
-    const MAX_CHARS: usize = 300;
-    let text = String::from_utf8_lossy(stderr);
-    let telling = |line: &&str| ["fatal: ", "error: ", "ERROR: "].iter().any(|prefix| line.starts_with(prefix));
-    let line = text.lines().find(telling).or_else(|| text.lines().next()).unwrap_or("no message");
-    without_credentials(line).chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect()
-}
-
-/// `https://user:token@host` as `https://***@host`.
-pub(crate) fn without_credentials(line: &str) -> String {
-    let mut out = String::new();
-    let mut rest = line;
-    while let Some((before, after)) = rest.split_once("://") {
-        out.push_str(before);
-        out.push_str("://");
-        let end = after.find(|c: char| c == '/' || c == '\'' || c.is_whitespace()).unwrap_or(after.len());
-        let (authority, tail) = after.split_at(end);
-        match authority.rsplit_once('@') {
-            Some((_, host)) => {
-                out.push_str("***@");
-                out.push_str(host);
-            }
-            None => out.push_str(authority),
-        }
-        rest = tail;
-    }
-    out.push_str(rest);
-    out
 }
 
 /// The version that `git --version` prints: `git version 2.47.3`, `git version 2.39.5 (Apple Git-154)`.
@@ -415,40 +387,6 @@ mod tests {
         assert_eq!(parse_version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
         assert_eq!(parse_version("git version 2.30-rc1"), Some((2, 30)));
         assert_eq!(parse_version("hub version 1"), None);
-    }
-
-    #[test]
-    #[allow(clippy::disallowed_methods, reason = "the command is looked at, not run")]
-    fn no_secret_is_inherited() {
-        let mut command = Command::new("git");
-        let names = ["GPT_BRIDGE_HMAC_SECRET", "GPT_BRIDGE_HMAC_SECRET_NEXT", "GPT_BRIDGE_HMAC_ROTATION_ENDS", "HOME"];
-        withhold_secrets(&mut command, names.into_iter().map(OsString::from));
-        let mut withheld: Vec<_> = command.get_envs().map(|(name, value)| (name.to_owned(), value.is_none())).collect();
-        withheld.sort();
-        let mut expected: Vec<_> = names.iter().take(3).map(|name| (OsString::from(name), true)).collect();
-        expected.sort();
-        assert_eq!(withheld, expected);
-    }
-
-    #[test]
-    #[allow(clippy::disallowed_methods, reason = "the command is looked at, not run")]
-    fn nobody_is_asked_and_an_ssh_command_of_the_operators_stays() {
-        let ssh = |own: bool, set: &str| {
-            let mut command = Command::new("git");
-            ask_nobody(&mut command, own, |name| name == set);
-            let envs: Vec<_> = command.get_envs().collect();
-            assert!(envs.contains(&(std::ffi::OsStr::new("SSH_ASKPASS"), None)));
-            envs.iter().any(|(name, value)| *name == "GIT_SSH_COMMAND" && value.is_some())
-        };
-        assert!(ssh(false, "HOME"));
-        assert!(!ssh(true, "HOME") && !ssh(false, "GIT_SSH_COMMAND") && !ssh(false, "GIT_SSH"));
-    }
-
-    #[test]
-    fn credentials_do_not_get_into_messages() {
-        let line = "fatal: unable to access 'https://me:s3cr3t@github.com/a/b/': x ssh://k@h/p";
-        assert_eq!(without_credentials(line), "fatal: unable to access 'https://***@github.com/a/b/': x ssh://***@h/p");
-        assert_eq!(without_credentials("fatal: no"), "fatal: no");
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Core {
     }
 
     fn rewritten(&self, known: ObjectId, upstream: ObjectId) -> String {
-        let (remote, branch) = (&self.config.remote, self.branch_name());
+        let (remote, branch) = (self.remote_name(), self.branch_name());
         format!(
             "{remote}/{branch} was rewritten: it is {} and no longer contains {}, the last commit pushed; stop the bridge, put \
              the branch on the new history and let the old one be forgotten (`git fetch && git rebase --autostash \
@@ -179,7 +179,7 @@ impl Core {
     }
 
     fn moved_away(&self) -> String {
-        let (remote, branch) = (&self.config.remote, self.branch_name());
+        let (remote, branch) = (self.remote_name(), self.branch_name());
         let known = self.base.map(|base| base.to_hex_with_len(10).to_string()).unwrap_or_default();
         format!(
             "{branch} was moved here and no longer contains {known}, which is in {remote}/{branch}: put the branch on top \
@@ -317,8 +317,7 @@ impl Core {
     pub(crate) fn open_base(&mut self, now: DateTime<Utc>) -> Result<(), WorkError> {
         let repo = self.store.repo();
         let base = refs::read(repo, BASE)?;
-        let tracking = format!("refs/remotes/{}/{}", self.config.remote, self.branch_name());
-        let tracked = refs::read(repo, &tracking).ok().flatten();
+        let tracked = self.tracking().and_then(|tracking| refs::read(repo, &tracking).ok().flatten());
         let upstream = refs::read(repo, UPSTREAM)?;
         let Some(head) = self.head else { return Ok(()) };
         match base {

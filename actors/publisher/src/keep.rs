@@ -277,8 +277,8 @@ impl Core {
             return Ok(false);
         }
         // Where the remote was rewritten, a person may have put the branch on the new history.
-        let tracking = format!("refs/remotes/{}/{}", self.config.remote, self.branch_name());
-        for name in [UPSTREAM, tracking.as_str()] {
+        let tracking = self.tracking();
+        for name in [UPSTREAM].into_iter().chain(tracking.as_deref()) {
             if let Some(seen) = refs::read(repo, name).ok().flatten()
                 && !self.is_ancestor(base, seen)?
                 && !self.is_ancestor(seen, base)?

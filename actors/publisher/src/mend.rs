@@ -31,9 +31,11 @@ use self::objects::Faults;
 use self::places::{Aside, Places, damage, refused};
 use crate::commit;
 use crate::config::PublisherConfig;
+use crate::destination;
 use crate::error::{OpenError, WorkError};
 use crate::git::Git;
-use crate::refs::UPSTREAM;
+use crate::git::settings::choose;
+use crate::refs::{UPSTREAM, short};
 
 /// The longest that a child may take here: all objects may have to be fetched again, and looked through.
 const TIME_LIMIT: Duration = Duration::from_secs(900);
@@ -73,7 +75,7 @@ struct Mender {
     kind: Kind,
     odb: gix::odb::Handle,
     git: Git,
-    remote: String,
+    config: PublisherConfig,
     now: DateTime<Utc>,
 }
 
@@ -86,8 +88,9 @@ impl Mender {
         objects::borrowed_are_there(&places.objects())?;
         let unreadable = |e: WorkError| OpenError::Unreadable { cloud: cloud.clone(), cause: e.to_string() };
         let odb = open_odb(&places, kind).map_err(unreadable)?;
-        let git = Git::new(&cloud, TIME_LIMIT, Arc::default());
-        Ok(Some(Self { places, kind, odb, git, remote: config.remote.clone(), now }))
+        let config = PublisherConfig { git_time_limit: TIME_LIMIT, ..config.clone() };
+        let git = destination::runner(&config, &cloud, Arc::default());
+        Ok(Some(Self { places, kind, odb, git, config, now }))
     }
 
     fn unreadable(&self, error: &WorkError) -> OpenError {
@@ -233,8 +236,13 @@ impl Mender {
 
     /// The remote, if it is configured.
     fn remote(&self) -> Option<String> {
-        let output = self.git.run(&["remote", "get-url", "--", &self.remote]).ok()?;
-        output.status.success().then(|| self.remote.clone())
+        let folders = [self.places.git_dir.clone(), self.places.common.clone()];
+        let settings = destination::ask(&self.config, &self.git, &folders);
+        // What git would run for it is judged first, here as elsewhere.
+        let settings =
+            settings.map_err(|error| tracing::warn!(%error, "the remote is not asked for what is lost")).ok()?;
+        let branch = self.named().ok().flatten().unwrap_or_default();
+        choose(&settings, short(&branch), self.config.remote.as_deref()).ok().flatten()
     }
 }
 

@@ -14,9 +14,9 @@ use gix::ObjectId;
 
 use crate::ahead::Part;
 use crate::core::Core;
-use crate::error::WorkError;
-use crate::files::stamp;
-use crate::git::{Git, GitError, failure};
+use crate::destination::Destination;
+use crate::git::words::of_the_remote;
+use crate::git::{Git, GitError, Output, failure};
 use crate::refs::UPSTREAM;
 
 /// How a fetch ended.
@@ -108,6 +108,8 @@ pub struct Route {
     pub git: Git,
     /// The remote's name.
     pub remote: String,
+    /// Options that git needs for this remote.
+    pub options: Vec<String>,
     /// The branch's short name.
     pub branch: String,
     /// The folder of the repository's objects.
@@ -116,16 +118,16 @@ pub struct Route {
     pub ids: gix::hash::Kind,
 }
 
-/// What the configuration says of the remote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RemoteKind {
-    /// Whether it is at github.com, which asks for few pushes.
-    pub github: bool,
+impl Route {
+    /// Leads to another remote from now on.
+    pub fn lead_to(&mut self, destination: &Destination) {
+        (self.remote, self.options) = (destination.remote.clone(), destination.options());
+    }
 }
 
 /// Fetches the branch.
 #[must_use]
-pub fn fetch(Route { git, remote, branch, .. }: &Route) -> Fetched {
+pub fn fetch(Route { git, remote, options, branch, .. }: &Route) -> Fetched {
     let refspec = format!("+refs/heads/{branch}:{UPSTREAM}");
     let args = [
         "fetch",
@@ -139,7 +141,7 @@ pub fn fetch(Route { git, remote, branch, .. }: &Route) -> Fetched {
         remote,
         &refspec,
     ];
-    let options = checked();
+    let options: Vec<String> = checked().into_iter().chain(options.iter().cloned()).collect();
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     match git.run_with(&options, &args) {
         Err(error) => Fetched::Failed(error),
@@ -171,13 +173,14 @@ fn refused(stderr: &str) -> Option<String> {
 
 /// Pushes to the branch if it is where it is expected. It is never forced.
 #[must_use]
-pub fn push(Route { git, remote, branch, .. }: &Route, aim: &Aim) -> Pushed {
+pub fn push(Route { git, remote, options, branch, .. }: &Route, aim: &Aim) -> Pushed {
     let refspec = format!("{}:refs/heads/{branch}", aim.part.tip);
     let expected = aim.expected.map(|id| id.to_string()).unwrap_or_default();
     let lease = format!("--force-with-lease=refs/heads/{branch}:{expected}");
     let flags = ["push", "--porcelain", "--no-recurse-submodules", "--no-follow-tags"];
     let args = [flags.as_slice(), &[&lease, "--", remote, &refspec]].concat();
-    match git.run_with(&NO_DELTA_SEARCH, &args) {
+    let options: Vec<&str> = NO_DELTA_SEARCH.into_iter().chain(options.iter().map(String::as_str)).collect();
+    match git.run_with(&options, &args) {
         Err(error) => Pushed::Failed(error),
         Ok(output) if output.status.success() => {
             supervision::crash_point!("remote.pushed");
@@ -185,11 +188,19 @@ pub fn push(Route { git, remote, branch, .. }: &Route, aim: &Aim) -> Pushed {
         }
         Ok(output) => match rejection(&output.stdout) {
             Some(reason) if is_overtaken(&reason, &output.stderr) => Pushed::Overtaken(reason),
-            Some(message) => {
+            Some(refused) => {
                 let status = output.status.to_string();
+                let message = match of_the_remote(&output.stderr) {
+                    Some(words) => format!("{refused}: {words}"),
+                    None => refused,
+                };
                 Pushed::Failed(GitError::Failed { verb: "push".to_owned(), status, message })
             }
-            None => Pushed::Failed(failure(&args, &output)),
+            // A hook of ours that refuses may have said so on either.
+            None => {
+                let said = [output.stderr.as_slice(), b"\n", &output.stdout].concat();
+                Pushed::Failed(failure(&args, &Output { stderr: said, ..output }))
+            }
         },
     }
 }
@@ -211,57 +222,18 @@ fn rejection(stdout: &[u8]) -> Option<String> {
 }
 
 impl Core {
-    /// What the configuration says of the remote, asked again when the repository's own file of it has changed; `None`
-    /// where the remote is not configured, or git does not say.
-    ///
-    /// # Errors
-    /// When git does not run.
-    pub fn remote_kind(&mut self) -> Result<Option<RemoteKind>, WorkError> {
-        let config = self.store.repo().common_dir().join("config");
-        let stamp = rustix::fs::stat(&config)
-            .map(|stat| stamp(&stat))
-            .map_err(|e| WorkError::io(&config, std::io::Error::from(e)))?;
-        if let Some((at, kind)) = self.remote
-            && at == stamp
-        {
-            return Ok(Some(kind));
-        }
-        let kind = self.ask_remote_kind()?;
-        self.remote = kind.map(|kind| (stamp, kind));
-        Ok(kind)
-    }
-
-    fn ask_remote_kind(&self) -> Result<Option<RemoteKind>, WorkError> {
-        let output = self.git.run(&["remote", "get-url", "--push", "--", &self.config.remote])?;
-        if !output.status.success() {
-            return Ok(None);
-        }
-        let url = String::from_utf8_lossy(&output.stdout).to_ascii_lowercase();
-        Ok(Some(RemoteKind { github: is_github(url.trim()) }))
-    }
-
     /// For [`fetch`] and [`push`], and for what else is done beside the work on the repository.
     #[must_use]
     pub fn route(&self) -> Route {
         Route {
             git: self.git.clone(),
-            remote: self.config.remote.clone(),
+            remote: self.destination.as_ref().map(|it| it.remote.clone()).unwrap_or_default(),
+            options: self.destination.as_ref().map(Destination::options).unwrap_or_default(),
             branch: self.branch_name().to_owned(),
             objects: self.objects().to_owned(),
             ids: self.store.ids(),
         }
     }
-}
-
-/// Whether a URL's host is github.com: `https://github.com/…`, `ssh://git@github.com:22/…`, `git@github.com:…`.
-fn is_github(url: &str) -> bool {
-    let authority = match url.split_once("://") {
-        Some((_, rest)) => rest.split('/').next().unwrap_or_default(),
-        None => url.split_once(':').map(|(host, _)| host).unwrap_or_default(),
-    };
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let host = host.split(':').next().unwrap_or_default();
-    host == "github.com" || host == "ssh.github.com" || host == "www.github.com"
 }
 
 #[cfg(test)]
@@ -293,26 +265,6 @@ mod tests {
         assert_eq!(refused(says).as_deref(), Some("object 2b: gitmodulesUrl: disallowed submodule url: -u"));
         for other in ["fatal: '/r.git' does not appear to be a git repository\n", "error: object 2b is missing\n", ""] {
             assert_eq!(refused(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn github_is_told_by_its_host_alone() {
-        for yes in [
-            "https://github.com/a/b",
-            "https://me:t@github.com/a/b",
-            "git@github.com:a/b.git",
-            "ssh://git@github.com:22/a",
-        ] {
-            assert!(is_github(yes), "{yes}");
-        }
-        for no in [
-            "/srv/github.com/a",
-            "https://example.org/github.com",
-            "git@gitlab.com:github.com/a",
-            "https://notgithub.com/a",
-        ] {
-            assert!(!is_github(no), "{no}");
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::apart::Apart;
 use crate::commit::Signer;
 use crate::config::PublisherConfig;
 use crate::core::Core;
+use crate::destination;
 use crate::error::{OpenError, WorkError};
 use crate::files::Root;
 use crate::git::{Git, check_version};
@@ -44,9 +45,9 @@ pub fn open_check(config: &PublisherConfig) -> Result<(), OpenError> {
     let repo = open_repository(&config.cloud)?;
     writable(&repo)?;
     // A rebase that stands still is given up at the start, once the instance lock is held.
-    match half_done::rebase(&repo) {
-        Ok(Some(_)) => Ok(()),
-        _ => remote_is_there(&repo, &branch_of(&repo, &config.cloud)?, &config.cloud),
+    match destination::look(config)?.branch {
+        None => Ok(()),
+        Some(branch) => remote_is_there(&repo, &branch, &config.cloud),
     }
 }
 
@@ -135,7 +136,7 @@ fn no_repository(cloud: PathBuf, cause: &str) -> OpenError {
     }
 }
 
-fn branch_of(repo: &gix::Repository, cloud: &Path) -> Result<String, OpenError> {
+pub(crate) fn branch_of(repo: &gix::Repository, cloud: &Path) -> Result<String, OpenError> {
     let unreadable = |e: WorkError| OpenError::Unreadable { cloud: cloud.to_owned(), cause: e.to_string() };
     refs::head_branch(repo).map_err(unreadable)?.ok_or_else(|| OpenError::Detached { cloud: cloud.to_owned() })
 }
@@ -154,8 +155,10 @@ impl Core {
     ) -> Result<Self, WorkError> {
         let repo = open_repository(&config.cloud)?;
         let cloud = existing(&config.cloud)?;
-        let own_ssh = repo.config_snapshot().string("core.sshCommand").is_some();
-        let git = Git::new(&cloud, config.git_time_limit, cancel).with_own_ssh(own_ssh);
+        let git = destination::runner(&config, &cloud, cancel);
+        // Before the first child that might run what it names.
+        let settings = destination::ask(&config, &git, &destination::folders(&repo))?;
+        let git = git.with_own_ssh(settings.get("core", None, "sshcommand").is_some());
         if first {
             leftovers::remove_locks(&repo);
             if let Some(rebase) = half_done::rebase(&repo)? {
@@ -166,6 +169,7 @@ impl Core {
         }
         let branch = branch_of(&repo, &cloud)?;
         let head = refs::read(&repo, &branch)?;
+        let destination = destination::destination(&config, &settings, refs::short(&branch))?;
         let mut core = Self {
             root: Root::open(&cloud).map_err(|e| WorkError::io(&cloud, e))?,
             signer: Signer::new(&config.author_name, &config.author_email),
@@ -197,7 +201,8 @@ impl Core {
             keep: None,
             foreign: true,
             behind: false,
-            remote: None,
+            settings,
+            destination,
         };
         core.load(head)?;
         let left = refs::read(core.store.repo(), refs::INDEXED)?;

@@ -28,6 +28,12 @@ pub fn head_branch(repo: &gix::Repository) -> Result<Option<String>, WorkError> 
     Ok(name.map(|name| name.as_bstr().to_string()))
 }
 
+/// A branch's name without what all have in front.
+#[must_use]
+pub fn short(branch: &str) -> &str {
+    branch.strip_prefix("refs/heads/").unwrap_or(branch)
+}
+
 /// The commit that a reference names; `None` when there is no such reference.
 ///
 /// # Errors

@@ -68,6 +68,17 @@ impl Trouble {
     }
 }
 
+/// What a failure is worth saying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Nothing: it may pass.
+    Nothing,
+    /// The remote was never reached, and this is the first try.
+    First,
+    /// It is degraded from now on.
+    Degraded,
+}
+
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -85,6 +96,8 @@ pub struct Remote {
     failures: u32,
     overtaken: u32,
     trouble: Option<Trouble>,
+    /// Whether all was well once.
+    reached: bool,
     /// Whether it is not known where the remote is: never looked at, moved by somebody else, or silent.
     astray: bool,
     not_before: Option<Instant>,
@@ -106,6 +119,7 @@ impl Remote {
             failures: 0,
             overtaken: 0,
             trouble: None,
+            reached: false,
             astray: true,
             not_before: None,
             last_contact: None,
@@ -196,6 +210,7 @@ impl Remote {
     /// The remote answered and there is nothing in the way. Tells what is over, if something was.
     pub fn succeeded(&mut self, now: Instant) -> Option<Trouble> {
         self.failures = 0;
+        self.reached = true;
         self.not_before = None;
         self.last_contact = Some(now);
         self.trouble.take()
@@ -231,9 +246,11 @@ impl Remote {
         newly
     }
 
-    /// The remote did not answer, or refused. Tells whether it is degraded from now on.
-    pub fn failed(&mut self, reason: &str, now: Instant) -> bool {
-        self.failures = self.failures.saturating_add(1);
+    /// The remote did not answer, or refused. What only a person can help with (`person`) is not taken for passing: it is
+    /// degraded at once, and tried at the slow pace from then on.
+    pub fn failed(&mut self, reason: &str, person: bool, now: Instant) -> News {
+        let first = self.failures == 0 && !self.reached;
+        self.failures = self.failures.saturating_add(1).max(if person { self.policy.attempts } else { 0 });
         self.astray = true;
         self.last_contact = Some(now);
         let degraded = self.failures >= self.policy.attempts;
@@ -247,7 +264,11 @@ impl Remote {
         if degraded {
             self.trouble = Some(Trouble::Unreachable(reason.to_owned()));
         }
-        newly
+        match (newly, first) {
+            (true, _) => News::Degraded,
+            (false, true) => News::First,
+            (false, false) => News::Nothing,
+        }
     }
 
     /// The remote answered, but with something that only a person can solve. Tells whether that is news.
@@ -346,16 +367,29 @@ mod tests {
         let now = Instant::now();
         let mut remote = known(0, now);
         for n in 1..6 {
-            assert!(!remote.failed("away", now), "{n}");
+            assert_eq!(remote.failed("away", false, now), News::Nothing, "{n}");
             assert!(remote.due(Backlog::Still, now) <= now + Duration::from_secs(1 << (n - 1)));
         }
         assert!(remote.trouble().is_none());
-        assert!(remote.failed("away", now));
-        assert!(!remote.failed("away", now), "said once");
+        assert_eq!(remote.failed("away", false, now), News::Degraded);
+        assert_eq!(remote.failed("away", false, now), News::Nothing, "said once");
         assert_eq!(remote.due(Backlog::Still, now), now + Duration::from_secs(60));
         assert_eq!(remote.pushed(now), Some(Trouble::Unreachable("away".into())));
         assert_eq!(remote.due(Backlog::Still, now), now);
         assert_eq!(remote.due(Backlog::Empty, now), now + Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_first_failure_after_a_start_is_news_and_what_needs_a_person_degrades_at_once() {
+        let now = Instant::now();
+        let mut never = remote(0);
+        assert_eq!(never.failed("away", false, now), News::First);
+        assert_eq!(never.failed("away", false, now), News::Nothing);
+        assert_eq!(never.failed("who are you?", true, now), News::Degraded);
+        assert_eq!(never.due(Backlog::Still, now), now + Duration::from_secs(60));
+        assert_eq!(never.succeeded(now), Some(Trouble::Unreachable("who are you?".into())));
+        assert_eq!(never.failed("away", false, now), News::Nothing, "it was reached once");
+        assert_eq!(remote(0).failed("who are you?", true, now), News::Degraded);
     }
 
     #[test]
@@ -384,7 +418,7 @@ mod tests {
             }
             if remote.take_push(now) {
                 refused += 1;
-                remote.failed("hook declined", now);
+                remote.failed("hook declined", false, now);
             } else {
                 remote.waits(now);
             }

@@ -51,6 +51,7 @@ pub struct PublisherStatus {
     index_held: AtomicBool,
     ready: AtomicBool,
     reached: AtomicBool,
+    place: Mutex<(String, Option<String>)>,
 }
 
 impl PublisherStatus {
@@ -156,6 +157,16 @@ impl PublisherStatus {
 
     pub(crate) fn set_reached(&self) {
         self.reached.store(true, Ordering::Relaxed);
+    }
+
+    /// The branch that is published, and the remote's name; empty before it is known, and nothing where commits stay local.
+    #[must_use]
+    pub fn place(&self) -> (String, Option<String>) {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_place(&self, branch: String, remote: Option<String>) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = (branch, remote);
     }
 
     pub(crate) fn set_unpushed(&self, count: u64) {

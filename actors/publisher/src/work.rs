@@ -8,11 +8,12 @@ use chrono::{DateTime, Utc};
 
 use crate::ahead::Part;
 use crate::core::{Core, Settled};
+use crate::destination::Destination;
 use crate::error::WorkError;
 use crate::housekeeping::Clutter;
 use crate::index::PROOF;
 use crate::integrate::Integrated;
-use crate::network::{Aim, RemoteKind};
+use crate::network::Aim;
 use crate::pending::Pending;
 use crate::retries::Retries;
 
@@ -68,7 +69,7 @@ pub enum Done {
     /// The push is noted.
     Pushed(Result<(), WorkError>),
     /// The folders and the configuration were looked at.
-    Scanned(Result<Option<RemoteKind>, WorkError>),
+    Scanned(Result<Option<Destination>, WorkError>),
     /// The index is in line.
     Indexed(Result<(), WorkError>),
 }
@@ -138,7 +139,7 @@ impl Task {
     }
 }
 
-fn scan(core: &mut Core, now: DateTime<Utc>) -> Result<Option<RemoteKind>, WorkError> {
+fn scan(core: &mut Core, now: DateTime<Utc>) -> Result<Option<Destination>, WorkError> {
     core.tidy(now)?;
     core.scan(now)?;
     if let Err(error) = core.look_apart() {
@@ -148,7 +149,7 @@ fn scan(core: &mut Core, now: DateTime<Utc>) -> Result<Option<RemoteKind>, WorkE
     if let Err(error) = core.trim_reflogs() {
         tracing::debug!(%error, "reflogs are trimmed later");
     }
-    core.remote_kind()
+    core.destination()
 }
 
 /// When the index is due: soon after the last commit, and in any case before it lags too long.

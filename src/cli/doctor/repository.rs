@@ -1,20 +1,19 @@
-//! CLOUD's folders, its repository and its remote.
+//! CLOUD's folders and its repository.
 
 use std::fs;
 use std::io;
-use std::time::Duration;
 
 use rustix::fs::{Access, access};
 
-use crate::config::Publish;
-use crate::git::{self, GitError};
+use publisher::PublisherConfig;
+
+use crate::git;
 use crate::layout::{FOLDERS, Layout};
 
 use super::Report;
+use super::remote;
 use crate::cli::{guard, init};
 
-/// The longest that a remote is asked.
-const REMOTE_LIMIT: Duration = Duration::from_secs(15);
 /// The oldest git that will do.
 const VERSION_FLOOR: (u32, u32) = (2, 30);
 /// What git leaves in its folder while something is half done, and what that is.
@@ -27,7 +26,7 @@ const HALF_DONE: [(&str, &str); 5] = [
 ];
 
 /// Looks at all of them.
-pub fn look(report: &mut Report, layout: &Layout, publish: &Publish) {
+pub fn look(report: &mut Report, layout: &Layout, config: &PublisherConfig) {
     folders(report, layout);
     version(report, layout);
     match publisher::is_damaged(&publisher::PublisherConfig::new(layout.cloud())) {
@@ -45,8 +44,8 @@ pub fn look(report: &mut Report, layout: &Layout, publish: &Publish) {
         Err(error) => report.says("format", error),
     }
     branch(report, layout);
-    report.ok("identity", format!("commits are by {} <{}>", publish.author_name, publish.author_email));
-    remote(report, layout, &publish.remote);
+    report.ok("identity", format!("commits are by {} <{}>", config.author_name, config.author_email));
+    remote::look(report, layout, config);
     apart(report, layout);
     guards(report, layout);
 }
@@ -121,56 +120,6 @@ fn branch(report: &mut Report, layout: &Layout) {
     }
 }
 
-fn remote(report: &mut Report, layout: &Layout, remote: &str) {
-    let cloud = layout.cloud();
-    let Ok(url) = git::ask(cloud, &["remote", "get-url", remote]) else {
-        let remedy = format!("git -C {} remote add {remote} URL", cloud.display());
-        return report.warn("remote", format!("there is no remote {remote:?}: commits stay local"), remedy);
-    };
-    let shown = without_credentials(&url);
-    if shown != url {
-        report.warn(
-            "remote",
-            format!("the URL of {remote} holds a password"),
-            "use a credential helper or a deploy key; run checks can read .git",
-        );
-    }
-    let asked = git::ask_within(cloud, &["-c", "core.askPass=true", "ls-remote", "--heads", remote], REMOTE_LIMIT);
-    match asked {
-        Ok(heads) => report.ok("remote", format!("{shown} answers, with {} branches", heads.lines().count())),
-        Err(error) => {
-            let words = match error {
-                GitError::Failed { words, .. } => words.replace(&url, &shown),
-                other => other.to_string(),
-            };
-            report.fail(
-                "remote",
-                format!("{shown} cannot be read: {words}"),
-                format!("try: git -C {} fetch {remote}", cloud.display()),
-            );
-        }
-    }
-    unpushed(report, layout, remote);
-}
-
-fn unpushed(report: &mut Report, layout: &Layout, remote: &str) {
-    let ask = |args: &[&str]| git::ask(layout.cloud(), args);
-    let Ok(branch) = ask(&["symbolic-ref", "--quiet", "--short", "HEAD"]) else { return };
-    let range = format!("refs/remotes/{remote}/{branch}..HEAD");
-    let Some(count) = ask(&["rev-list", "--count", &range, "--"]).ok().and_then(|count| count.parse::<u64>().ok())
-    else {
-        return;
-    };
-    match count {
-        0 => report.ok("pushed", format!("{remote} has every commit, as last seen")),
-        count => report.warn(
-            "pushed",
-            format!("{count} commits are not pushed"),
-            "a running bridge pushes them; its log says what holds it up",
-        ),
-    }
-}
-
 /// Files that upstream changed and that were changed here, too.
 fn apart(report: &mut Report, layout: &Layout) {
     const NAMED: usize = 3;
@@ -186,18 +135,6 @@ fn apart(report: &mut Report, layout: &Layout) {
             layout.cloud().display()
         ),
     );
-}
-
-/// A URL without user and password.
-fn without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
-    let Some((user, host)) = host.rsplit_once('@').filter(|(user, _)| user.contains(':') || scheme.starts_with("http"))
-    else {
-        return url.to_owned();
-    };
-    let _ = user;
-    path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
 }
 
 fn guards(report: &mut Report, layout: &Layout) {
@@ -219,20 +156,6 @@ fn guards(report: &mut Report, layout: &Layout) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_password_is_shown() {
-        for (url, shown) in [
-            ("https://user:pass@host/x.git", "https://host/x.git"),
-            ("https://token@host/x@y.git", "https://host/x@y.git"),
-            ("ssh://git@host/x.git", "ssh://git@host/x.git"),
-            ("git@host:x.git", "git@host:x.git"),
-            ("/srv/x.git", "/srv/x.git"),
-            ("https://host", "https://host"),
-        ] {
-            assert_eq!(without_credentials(url), shown);
-        }
-    }
 
     #[test]
     fn versions_are_read() {

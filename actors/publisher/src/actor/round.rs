@@ -12,11 +12,12 @@ use super::Publisher;
 use crate::ahead::Part;
 use crate::error::WorkError;
 use crate::git::GitError;
+use crate::git::words::needs_a_person;
 use crate::housekeeping::Clutter;
 use crate::integrate::Integrated;
 use crate::network::{self, Aim, Fetched, Pushed, Route};
 use crate::packs;
-use crate::remote::{Backlog, Step};
+use crate::remote::{Backlog, News, Step};
 use crate::status::Push;
 
 /// The shortest time between two consolidations of packs; after one that failed it is doubled.
@@ -47,7 +48,7 @@ impl Publisher {
         if self.trouble.is_some() {
             return;
         }
-        let behind_remote = self.kind.is_some() && self.view.unpushed > 0;
+        let behind_remote = self.destination.is_some() && self.view.unpushed > 0;
         let quiet = self.queue.is_empty() && !behind_remote;
         let clutter = self.view.clutter;
         let tidy = self.stop.is_none() && self.tidy_at.is_none_or(|at| at <= now);
@@ -55,7 +56,7 @@ impl Publisher {
             self.consolidate(now, ctx);
             return;
         }
-        if self.route.is_none() || self.kind.is_none() {
+        if self.route.is_none() || self.destination.is_none() {
             return;
         }
         let aim = self.view.aim;
@@ -104,9 +105,8 @@ impl Publisher {
                 Ok(((), Fetched::Branch)) => actor.round = Round::Fetched(true),
                 Ok(((), Fetched::NoBranch)) => actor.round = Round::Fetched(false),
                 Ok(((), Fetched::Refused(object))) => {
-                    let (remote, branch) =
-                        (&actor.config.remote, actor.route.as_ref().map(|route| route.branch.as_str()));
-                    let branch = branch.unwrap_or_default();
+                    let place = actor.route.as_ref().map(|route| (route.remote.as_str(), route.branch.as_str()));
+                    let (remote, branch) = place.unwrap_or_default();
                     actor.blocked(
                         format!(
                             "git refuses what {remote}/{branch} has ({object}): have that branch set back or rewritten"
@@ -236,10 +236,14 @@ impl Publisher {
         if self.view.unpushed > 0 {
             self.status.pushed(Push::Failed);
         }
-        if self.remote.failed(reason, now) {
-            tracing::error!(reason, "degraded: the remote cannot be reached, commits stay local; it is tried again");
-        } else {
-            tracing::debug!(reason, "the remote was not reached");
+        let person = needs_a_person(reason);
+        match self.remote.failed(reason, person, now) {
+            News::Degraded if person => {
+                tracing::error!(reason, "degraded: a person has to see to it; commits stay local, it is tried again");
+            }
+            News::Degraded => tracing::error!(reason, "degraded: commits stay local; it is tried again"),
+            News::First => tracing::warn!(reason, "the remote does not take commits yet; it is tried again"),
+            News::Nothing => tracing::debug!(reason, "the remote does not take commits"),
         }
     }
 

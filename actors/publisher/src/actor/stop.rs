@@ -46,9 +46,9 @@ impl Publisher {
             || self.attempts_wait()
             || self.core.is_none()
             || self.scan_at.is_none();
-        let local = self.kind.is_none() || self.trouble.is_some();
+        let local = self.destination.is_none() || self.trouble.is_some();
         // Without a remote nothing waits for one.
-        let unpushed = if self.kind.is_none() { 0 } else { self.view.unpushed };
+        let unpushed = if self.destination.is_none() { 0 } else { self.view.unpushed };
         let index = self.index.lag().is_some() && self.trouble.is_none();
         let Some(stop) = &mut self.stop else { return };
         let late = now >= stop.deadline;

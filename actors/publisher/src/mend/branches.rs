@@ -199,7 +199,7 @@ fn unanswered(mender: &Mender, branch: &str, how: &str) -> OpenError {
     let remedy = format!(
         "and without the remote {}, which does not answer or has no such branch, it is not certain where it was: start again \
          when it does",
-        mender.remote
+        mender.remote().unwrap_or_default()
     );
     refused(&mender.places.common.join(branch), how, remedy)
 }

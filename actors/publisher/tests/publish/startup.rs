@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use publisher::git::programs::TABLE;
 use publisher::{OpenError, PublisherConfig, open_check};
 
 use crate::world::{World, git, read, run, subjects, try_git, until, write};
@@ -178,4 +179,47 @@ fn a_first_history_that_was_not_checked_out_to_its_end_is_no_deletion() {
         assert_eq!(read(&world.cloud, "summaries/old.md").unwrap(), "theirs\n");
         assert_eq!(git(&world.cloud, &["status", "--porcelain"]), "?? meta/");
     });
+}
+
+#[test]
+fn every_setting_of_this_git_that_names_a_program_is_in_the_table() {
+    let ends = [
+        "command",
+        "cmd",
+        "program",
+        "helper",
+        "driver",
+        "textconv",
+        "editor",
+        "pager",
+        "smudge",
+        "process",
+        "askpass",
+        "vcs",
+        "tunnel",
+        "pack",
+        "external",
+        "fsmonitor",
+        "hookspath",
+        "hook",
+        "gitproxy",
+    ];
+    let known = git(&std::env::temp_dir(), &["help", "--config-for-completion"]);
+    let mut missing = Vec::new();
+    for key in known
+        .lines()
+        .map(str::to_ascii_lowercase)
+        .filter(|key| !key.starts_with("color.") && !key.starts_with("advice."))
+    {
+        let last = key.rsplit('.').next().unwrap();
+        let names_a_program = ends.iter().any(|end| last.ends_with(end));
+        let listed = |entry: &str| {
+            let (mut ours, mut theirs) = (entry.split('.'), key.split('.'));
+            ours.next() == theirs.next() && ours.next_back() == theirs.next_back()
+        };
+        if names_a_program && key != "gitcvs.dbdriver" && !TABLE.iter().any(|(entry, _)| listed(entry)) {
+            missing.push(key);
+        }
+    }
+    assert!(missing.is_empty(), "{missing:?}");
 }
