@@ -65,8 +65,8 @@ pub(crate) struct Batch {
     full_folders: HashSet<OsString>,
     letters: Letters,
     tallies: Tallies,
-    /// The hour in which it was planned.
-    hour: String,
+    /// When it was planned.
+    planned_at: DateTime<Utc>,
     tallied: bool,
     /// The line of the letter of an hour that is over.
     closing: Vec<Appended>,
@@ -95,8 +95,8 @@ impl Batch {
     ) -> Result<Done, ArchiveError> {
         if self.plans.is_none() {
             self.tallies.read(cabinet)?;
-            self.close_hour(cabinet, log, ledger, now)?;
-            self.hour = tally::hour(now);
+            self.file_letter(cabinet, log, ledger, now)?;
+            self.planned_at = now;
             let letters = &mut self.letters;
             let free = most.saturating_sub(ledger.unauthenticated_within(now));
             let (claimed, inputs, tallies) = (Claimed::default(), HashSet::new(), &self.tallies);
@@ -169,17 +169,17 @@ impl Batch {
         Ok(done)
     }
 
-    /// Files the letter of the documents that were counted in an hour that is over.
-    fn close_hour(
+    /// Files the letter of the documents that were counted, if it is due.
+    fn file_letter(
         &mut self,
         cabinet: &Cabinet,
         log: &mut AuditLog,
         ledger: &Ledger,
         now: DateTime<Utc>,
     ) -> Result<(), ArchiveError> {
-        let name = |id: &CommandId, input| {
+        let name = |id: &CommandId, input, has_letter| {
             // Nothing else takes such a name, whatever ids forged documents had.
-            names::dead_letter(cabinet, &Claimed::default(), false, Some(id), OsStr::new(""), input)
+            names::dead_letter(cabinet, &Claimed::default(), has_letter, Some(id), OsStr::new(""), input)
         };
         let Some(documents) = self.tallies.over(now, name)? else { return Ok(()) };
         // A crash may have come between the line and the end of the count.
@@ -207,7 +207,7 @@ impl Batch {
             }
         }
         if !counted.is_empty() {
-            self.tallies.count(cabinet, &self.hour, counted)?;
+            self.tallies.count(cabinet, self.planned_at, counted)?;
         }
         self.tallied = true;
         Ok(())

@@ -1,5 +1,6 @@
 //! Documents without a valid signature beyond what an hour has letters for (contract, section 5): they are counted, and
-//! one letter for all of them is filed when the hour is over.
+//! one letter for all of them is filed as soon as no more come. What comes in the same hour after that waits for its end, and
+//! has a second one.
 //!
 //! Until then the count lies in `meta/journal/unauthenticated.json`, which git ignores. A document leaves `commands/` only
 //! after it is counted there durably. Those that may still lie there are named, so that a crash counts none of them twice.
@@ -30,6 +31,10 @@ const HOUR: &str = "%Y%m%dT%H";
 const MAX_LISTED: usize = 100;
 /// The most documents that could not be removed and are remembered.
 const MAX_LEFT: usize = 1_000;
+/// How long no more must have come before the first letter of an hour is filed.
+const QUIET: TimeDelta = TimeDelta::seconds(2);
+/// After this time it is filed while more come.
+const LONGEST: TimeDelta = TimeDelta::seconds(30);
 /// The folder of the count.
 const FOLDER: &str = "meta/journal";
 /// Its name there.
@@ -65,14 +70,35 @@ struct Tally {
     first: Vec<Counted>,
     /// What was counted last and may still lie in `commands/`.
     pending: Vec<Sha256>,
+    /// When the first and the last were counted.
+    #[serde(default)]
+    since: DateTime<Utc>,
+    #[serde(default)]
+    until: DateTime<Utc>,
+    /// The last hour that has had a letter.
+    #[serde(default)]
+    told: String,
 }
 
 impl Tally {
-    fn of(hour: &str, pending: Vec<Sha256>) -> Self {
-        Self { hour: hour.to_owned(), count: 0, input_sha256: Sha256::ZERO, first: Vec::new(), pending }
+    fn of(hour: &str, pending: Vec<Sha256>, told: &str) -> Self {
+        Self {
+            hour: hour.to_owned(),
+            count: 0,
+            input_sha256: Sha256::ZERO,
+            first: Vec::new(),
+            pending,
+            since: DateTime::UNIX_EPOCH,
+            until: DateTime::UNIX_EPOCH,
+            told: told.to_owned(),
+        }
     }
 
-    fn count(&mut self, counted: Counted) {
+    fn count(&mut self, counted: Counted, now: DateTime<Utc>) {
+        if self.count == 0 {
+            self.since = now;
+        }
+        self.until = now;
         self.input_sha256 = Sha256::of(format!("{}{}", self.input_sha256, counted.input_sha256).as_bytes());
         self.count += 1;
         if self.first.len() < MAX_LISTED {
@@ -85,8 +111,10 @@ impl Tally {
         begins.map_or(DateTime::UNIX_EPOCH, |begins| begins.and_utc())
     }
 
-    fn ends(&self) -> DateTime<Utc> {
-        self.begins() + TimeDelta::hours(1)
+    /// When its letter is due.
+    fn due(&self) -> DateTime<Utc> {
+        let ends = self.begins() + TimeDelta::hours(1);
+        if self.told == self.hour { ends } else { (self.until + QUIET).min(self.since + LONGEST).min(ends) }
     }
 
     fn id(&self) -> Option<CommandId> {
@@ -95,14 +123,14 @@ impl Tally {
 
     /// The letter, and what belongs to it.
     fn documents(&self, (name, place): (String, Place)) -> Result<Documents, SerializeError> {
-        let (id, ends) = (self.id(), format_utc(self.ends()));
+        let (id, until) = (self.id(), format_utc(self.until));
         let bytes = to_bytes(&DeadLetter {
             id: id.as_ref(),
             reason: Reason::BadHmac,
             detail: "more documents without a valid signature came within the hour than get a letter each",
             stage: Stage::Hmac,
             file: String::new(),
-            rejected_at: ends.clone(),
+            rejected_at: until.clone(),
             input_sha256: self.input_sha256,
             hmac_ok: false,
             attempts: 0,
@@ -110,7 +138,7 @@ impl Tally {
             raw_base64: None,
             unauthenticated: Some(Unauthenticated {
                 from: format_utc(self.begins()),
-                to: ends.clone(),
+                to: until.clone(),
                 count: self.count,
                 first: &self.first,
             }),
@@ -119,7 +147,7 @@ impl Tally {
             id: id.clone(),
             subject: CommitSubject::DeadLetter { reason: Reason::BadHmac },
             entry: AuditEntry {
-                ts: ends,
+                ts: until,
                 id,
                 action: None,
                 result: AuditResult::Rejected(Reason::BadHmac),
@@ -179,7 +207,7 @@ impl Tallies {
 
     /// When the letter of what was counted is due.
     pub(crate) fn due(&self) -> Option<DateTime<Utc>> {
-        self.tally().map(Tally::ends)
+        self.tally().map(Tally::due)
     }
 
     /// Whether this document was counted and had only to leave `commands/`.
@@ -187,46 +215,51 @@ impl Tallies {
         self.pending.contains(&identity)
     }
 
-    /// What is to be filed of an hour that is over at `now`; `name` finds the letter's name.
+    /// What is to be filed at `now`; `name` finds the letter's name, knowing whether the hour has had one.
     pub(crate) fn over(
         &self,
         now: DateTime<Utc>,
-        name: impl FnOnce(&CommandId, Sha256) -> Result<(String, Place), ArchiveError>,
+        name: impl FnOnce(&CommandId, Sha256, bool) -> Result<(String, Place), ArchiveError>,
     ) -> Result<Option<Documents>, ArchiveError> {
-        let Some(tally) = self.tally().filter(|tally| tally.hour != hour(now)) else { return Ok(None) };
+        let Some(tally) = self.tally().filter(|tally| tally.hour != hour(now) || tally.due() <= now) else {
+            return Ok(None);
+        };
         let Some(id) = tally.id() else { return Ok(None) };
         let spell = |source| ArchiveError::Serialize { file: path(), source };
-        tally.documents(name(&id, tally.input_sha256)?).map(Some).map_err(spell)
+        tally.documents(name(&id, tally.input_sha256, tally.told == tally.hour)?).map(Some).map_err(spell)
     }
 
     /// The letter is filed: counting begins anew.
     pub(crate) fn close(&mut self, cabinet: &Cabinet) -> Result<(), ArchiveError> {
         self.settle(cabinet)?;
-        self.write(cabinet, Tally::of("", self.left.clone()))
+        let told = self.tally().map(|tally| tally.hour.clone()).unwrap_or_default();
+        self.write(cabinet, Tally::of("", self.left.clone(), &told))
     }
 
-    /// Counts documents of `hour`, durably. Each comes with what it is known by.
+    /// Counts documents at `now`, durably. Each comes with what it is known by.
     pub(crate) fn count(
         &mut self,
         cabinet: &Cabinet,
-        hour: &str,
+        now: DateTime<Utc>,
         counted: Vec<(Sha256, Counted)>,
     ) -> Result<(), ArchiveError> {
         self.settle(cabinet)?;
+        let hour = hour(now);
         let mut tally = match self.tally().filter(|tally| tally.hour == hour) {
             Some(tally) => tally.clone(),
             None => {
                 tracing::warn!(
-                    hour,
+                    %hour,
                     "more documents without a valid signature than get a letter each: they are counted"
                 );
-                Tally::of(hour, Vec::new())
+                let told = self.open.as_ref().and_then(Option::as_ref).map(|tally| tally.told.clone());
+                Tally::of(&hour, Vec::new(), &told.unwrap_or_default())
             }
         };
         tally.pending.clone_from(&self.left);
         for (identity, counted) in counted {
             tally.pending.push(identity);
-            tally.count(counted);
+            tally.count(counted, now);
         }
         self.write(cabinet, tally)
     }

@@ -1,5 +1,7 @@
 //! Documents without a valid signature beyond what an hour has letters for.
 
+use chrono::TimeDelta;
+
 use super::*;
 
 const LETTER: &str = "dead_letter/unauthenticated-20260102T03.json";
@@ -37,7 +39,7 @@ fn beyond_the_bound_documents_are_counted_and_the_hour_has_one_letter() {
     let outcomes = forged(&bench, 0..150);
     let done = bench.file(outcomes);
     assert_eq!((done.filed.len(), done.counted.len()), (3, 147));
-    assert_eq!(done.letter_due, Some(at("04:00")));
+    assert_eq!(done.letter_due, Some(at("03:10") + TimeDelta::seconds(2)), "as soon as no more come");
     assert_eq!((names(&bench, "commands"), names(&bench, "dead_letter"), bench.lines().len()), (0, 3, 3));
     let outcomes = forged(&bench, 150..160);
     assert_eq!(bench.file(outcomes).filed.len(), 0, "the hour has had its letters");
@@ -49,7 +51,7 @@ fn beyond_the_bound_documents_are_counted_and_the_hour_has_one_letter() {
     let letter = bench.json(LETTER);
     let told = &letter["unauthenticated"];
     assert_eq!((&told["count"], told["first"].as_array().unwrap().len()), (&157.into(), 100));
-    assert_eq!((&told["from"], &told["to"]), (&"2026-01-02T03:00:00.000Z".into(), &"2026-01-02T04:00:00.000Z".into()));
+    assert_eq!((&told["from"], &told["to"]), (&"2026-01-02T03:00:00.000Z".into(), &"2026-01-02T03:10:00.000Z".into()));
     assert_eq!(told["first"][0]["file"], "f3.json");
     assert_eq!(told["first"][0]["input_sha256"], Sha256::of(b"{\"id\":\"f3\"}").to_string());
     assert_eq!((&letter["id"], &letter["hmac_ok"]), (&"unauthenticated-20260102T03".into(), &false.into()));
@@ -59,6 +61,44 @@ fn beyond_the_bound_documents_are_counted_and_the_hour_has_one_letter() {
     // The next hour has letters of its own.
     let outcomes = forged(&bench, 200..203);
     assert_eq!(bench.file(outcomes).filed.len(), 2, "the line of the letter is of this hour, too");
+}
+
+#[test]
+fn what_comes_after_the_letter_waits_for_the_end_of_the_hour_and_has_a_second_one() {
+    let mut bench = bench(0);
+    let outcomes = forged(&bench, 0..5);
+    bench.file(outcomes);
+    bench.clock = Some(at("03:11"));
+    let done = bench.file(Vec::new());
+    assert_eq!((done.filed.len(), done.letter_due), (1, None));
+    assert_eq!(bench.json(LETTER)["unauthenticated"]["count"], 5);
+    bench.restart();
+    let outcomes = forged(&bench, 5..12);
+    assert_eq!(bench.file(outcomes).letter_due, Some(at("04:00")));
+    bench.clock = Some(at("03:59"));
+    assert_eq!(bench.file(Vec::new()).filed.len(), 0);
+    // As if the first had been rolled over meanwhile.
+    fs::create_dir_all(bench.path("dead_letter/2026/01/02/0000")).unwrap();
+    fs::rename(bench.path(LETTER), bench.path("dead_letter/2026/01/02/0000/unauthenticated-20260102T03.json")).unwrap();
+    bench.clock = Some(at("04:00"));
+    let done = bench.file(Vec::new());
+    let second = done.filed[0].artifacts[0].clone();
+    assert!(second.starts_with("dead_letter/unauthenticated-20260102T03-"), "{second}");
+    assert_eq!(bench.json(&second)["unauthenticated"]["count"], 7);
+    assert_eq!((bench.lines().len(), bench.file(Vec::new()).filed.len()), (2, 0));
+}
+
+#[test]
+fn a_letter_comes_in_time_however_many_more_come() {
+    let mut bench = bench(0);
+    let start = at("03:10");
+    for second in 0..40 {
+        bench.clock = Some(start + TimeDelta::seconds(second));
+        let outcomes = forged(&bench, second as usize..second as usize + 1);
+        let done = bench.file(outcomes);
+        assert_eq!(done.filed.len(), usize::from(second == 30), "{second}");
+    }
+    assert_eq!(bench.json(LETTER)["unauthenticated"]["count"], 30);
 }
 
 #[test]
