@@ -239,7 +239,8 @@ fn is_object(bytes: &[u8], name: &str, kind: Kind) -> bool {
             Err(_) => return false,
         }
     }
-    hasher.try_finalize().is_ok_and(|id| id.to_string() == name)
+    let named = gix::ObjectId::from_hex(name.as_bytes());
+    named.is_ok_and(|named| hasher.try_finalize().is_ok_and(|id| id == named))
 }
 
 /// Mends them; `head` is the branch that is checked out. Tells whether objects were lost that the remote may have had.
