@@ -22,8 +22,10 @@ fn a_folder_in_an_artifacts_place_holds_up_nobody_whoever_put_it_there() {
     let ways = ["results/wanted.json", "diffs/wanted.patch", "archive/wanted.json", "dead_letter/refused.json"];
     let inside: Vec<String> = ways.iter().map(|way| format!("{way}/inside.txt")).collect();
     let pushed: Vec<(&str, &str)> = inside.iter().map(|path| (path.as_str(), "pushed\n")).collect();
-    cloud.push_from(&other, &pushed);
-    bridge.wait_for("the checkout", || inside.iter().all(|path| cloud.exists(path)));
+    let theirs = cloud.push_from(&other, &pushed);
+    bridge.local_history("their commit", |history| history.iter().any(|commit| commit.hash == theirs));
+    // What is shaped so comes into the branch, and not into the work tree: there a person puts it.
+    inside.iter().for_each(|path| cloud.write(path, "by hand\n"));
     fs::create_dir_all(cloud.path("results/wanted.integrity.json/by-hand")).unwrap();
     fs::remove_file(cloud.path("logs/bridge.log")).unwrap();
     fs::create_dir_all(cloud.path("logs/bridge.log/by-hand")).unwrap();
