@@ -93,7 +93,10 @@ fn every_commit_of_this_repository() {
             let (before, after) = (load(&mut blobs, &old), load(&mut blobs, &new));
             for options in [["-M", "-C"], ["--no-renames", "-U1"], ["--find-copies-harder", "-C20%"]] {
                 let diff = printed(
-                    git(&root).args(["diff", "--no-color", "--no-ext-diff"]).args(options).args([parent, commit]),
+                    git(&root)
+                        .args(["diff", "--no-color", "--no-ext-diff", "--text"])
+                        .args(options)
+                        .args([parent, commit]),
                 );
                 if diff.is_empty() {
                     continue;
