@@ -128,6 +128,7 @@ impl Tally {
             id: id.as_ref(),
             reason: Reason::BadHmac,
             detail: "more documents without a valid signature came within the hour than get a letter each",
+            hints: None,
             stage: Stage::Hmac,
             file: String::new(),
             rejected_at: until.clone(),

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::canonical;
 use crate::command::{CHECK_NAMES, Constraints, OP_NAMES};
 use crate::digest::Sha256;
+use crate::hint::Hint;
 use crate::id::CommandId;
 use crate::json;
 use crate::reason::{Reason, Stage};
@@ -227,6 +228,8 @@ pub struct DeadLetter<'a> {
     pub reason: Reason,
     /// One sentence.
     pub detail: &'a str,
+    /// The same for a program; null where the sentence says all.
+    pub hints: Option<&'a [Hint]>,
     /// Where in the order of judgement.
     pub stage: Stage,
     /// The file's name in `commands/`.

@@ -15,6 +15,7 @@ pub mod canonical;
 pub mod command;
 pub mod digest;
 pub mod git_id;
+pub mod hint;
 pub mod id;
 pub mod json;
 pub mod ledger;

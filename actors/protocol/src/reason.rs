@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::hint::{Hint, MAX_HINTS};
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident => $text:literal,)*) => {
         /// Why a command was rejected or failed. The set is closed; its names are part of the contract.
@@ -156,11 +158,21 @@ pub struct Verdict {
     pub stage: Stage,
     /// What was wrong and where, in one sentence; no secret, no path outside the target.
     pub detail: String,
+    /// The same for a program that mends it, where there is more to say than the sentence does.
+    pub hints: Vec<Hint>,
 }
 
 impl Verdict {
     /// A verdict of `reason` at `stage`.
     pub fn new(stage: Stage, reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, stage, detail: detail.into() }
+        Self { reason, stage, detail: detail.into(), hints: Vec::new() }
+    }
+
+    /// The same with hints, as many as are kept.
+    #[must_use]
+    pub fn with_hints(mut self, mut hints: Vec<Hint>) -> Self {
+        hints.truncate(MAX_HINTS);
+        self.hints = hints;
+        self
     }
 }
