@@ -19,10 +19,23 @@ const MIN_SIMILARITY: u64 = 50;
 /// repository of this format, for it applies a binary patch only where the ids are its own.
 #[must_use]
 pub fn render(changes: &[Change], ids: ObjectFormat) -> Vec<u8> {
+    let rendered: Result<_, std::convert::Infallible> = render_while(changes, ids, || Ok(()));
+    match rendered {
+        Ok(diff) => diff,
+        Err(never) => match never {},
+    }
+}
+
+/// The same, as long as `go_on` says so: it is asked before each file.
+///
+/// # Errors
+/// What `go_on` says.
+pub fn render_while<E>(changes: &[Change], ids: ObjectFormat, go_on: impl Fn() -> Result<(), E>) -> Result<Vec<u8>, E> {
     let renames: Vec<Option<(&Origin, u64)>> = changes.iter().map(rename).collect();
     let origins: BTreeSet<&RelativePath> = renames.iter().flatten().map(|(origin, _)| &origin.path).collect();
     let mut out = Vec::new();
     for (change, rename) in changes.iter().zip(&renames) {
+        go_on()?;
         match rename {
             Some((origin, similarity)) => {
                 let file = File {
@@ -48,7 +61,7 @@ pub fn render(changes: &[Change], ids: ObjectFormat) -> Vec<u8> {
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// The origin and similarity of a change that a rename can stand for: nothing remains at the origin, nothing was at the
