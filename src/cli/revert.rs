@@ -206,7 +206,7 @@ fn op(op: &Op) -> Value {
             set("path", json!(path));
         }
         // A revert holds none of these.
-        Op::Noop | Op::ReplaceText { .. } | Op::ApplyDiff { .. } => {}
+        Op::Noop | Op::ReplaceText { .. } | Op::InsertText { .. } | Op::ApplyDiff { .. } | Op::ApplyPatch { .. } => {}
     }
     let (Op::WriteFile { expect, .. } | Op::MoveFile { expect, .. } | Op::DeleteFile { expect, .. }) = op else {
         return Value::Object(fields);

@@ -76,7 +76,8 @@ fn engine(root: &Path) -> Duration {
     let parsed = parse(std::fs::read(root.join("diff")).expect("the diff"));
     assert_eq!(parsed.fault, None);
     let before = Image { content: std::fs::read(root.join("original")).expect("the file").into(), bits: 0o644 };
-    let outcomes = play(&parsed.diff, Kind::Sent, |_| Ok::<_, Infallible>(Some(before.clone()))).expect("it applies");
+    let outcomes =
+        play(&parsed.diff, Kind::Sent, |_| Ok::<_, Infallible>(Some(before.clone())), |_| false).expect("it applies");
     for image in result(&outcomes).into_values().flatten() {
         std::fs::write(root.join("ours"), &image.content).expect("written");
     }

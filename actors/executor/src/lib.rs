@@ -51,4 +51,5 @@ pub mod sandbox;
 pub mod siblings;
 pub mod status;
 pub mod take_back;
+pub mod text;
 pub mod tree;

@@ -4,18 +4,19 @@
 //! [`apply`] puts one file's hunks in place, [`files`] lets the files of one diff take effect together, [`reverse`]
 //! turns a file's patch around.
 //!
-//! Git decides what a diff means (its names, `-p1`, creations and deletions, which hunks are tied to the begin or the
-//! end of a file), with these differences:
-//! - A hunk that is not where it says may have shifted only where exactly one place after the hunk before it fits, or
-//!   where it shifted as far as the hunk before it. Git takes the nearest of several places. Where git and this module
-//!   both apply a diff, the results are the same.
-//! - Hunks are in the order of the file.
-//! - A file is named once, but for files that change places and for copies.
-//! - What git silently leaves out is an error: lines beyond the counts of an `@@` line, a header without anything to
-//!   do, `---` and `+++` without a hunk, an insertion without context that is not at the stated place.
-//! - Names without `a/` and `b/` are taken as they are: those of a git diff where both sides are the same (a diff made
-//!   with `diff.noprefix`), those of a plain diff where both sides are the same or the other is `/dev/null`, and those
-//!   without a `/`. In all other cases the first component goes, as with `git apply`.
+//! Git decides what a diff means (creations and deletions, renames, modes, quoting), with these differences:
+//! - A hunk goes in where exactly one place is right, whatever its numbers say, and nowhere else; `place` has the rules.
+//!   Git takes the nearest of several places, looks on from a place that was changed already, and ties hunks
+//!   without context on one side to the file's ends.
+//! - Hunks may come in any order, and a file may be named more than once: all is held against the file as it was before
+//!   the diff. Two hunks may share context; they may not change the same line.
+//! - Counts that the lines do not bear out, or that are not there, are made up for only where the text says for certain
+//!   where a hunk ends. What git silently leaves out is an error: lines beyond the counts, a header without anything
+//!   to do, `---` and `+++` without a hunk.
+//! - Of names, `a/` and `b/` (and what git writes with `diff.mnemonicPrefix`) go where they stand on their sides; any
+//!   other name is taken as it is. Two sides that name two files need rename or copy lines.
+//! - Fences around a diff and prose between its files are passed over.
+//! - A diff without any CR fits a file whose lines all end in CR LF; what it adds ends so, too.
 //!
 //! The module is own code because no crate does this. `diffy` 0.5.2 (of which `flickzeug` is a fork) reads git's diffs,
 //! but of 249 text diffs from the tests of `git apply`, it took 64 otherwise than git: it applies hunks to the nearest
@@ -24,10 +25,13 @@
 
 pub mod apply;
 pub mod binary;
+pub mod envelope;
+mod explain;
 pub mod files;
 mod header;
 pub mod hunk;
 mod names;
+pub mod near;
 pub mod parse;
 mod place;
 pub mod reverse;
@@ -35,9 +39,10 @@ pub mod reverse;
 use std::fmt;
 
 pub use hunk::Hunk;
+use protocol::hint::Hint;
 
 /// The most characters of a line that a detail shows.
-pub const MAX_SHOWN_CHARS: usize = 80;
+pub const MAX_SHOWN_CHARS: usize = 120;
 
 /// A file's name as a diff spells it, unquoted, without `a/` or `b/`. It is judged by nobody yet.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,10 +110,14 @@ pub struct FilePatch {
     pub old: Option<Name>,
     /// The file that comes of it; `None` for one that is deleted.
     pub new: Option<Name>,
+    /// What the file is called if there is none of that name: both sides have git's prefix of one of them.
+    pub otherwise: Option<Name>,
     /// Whether the file is made; `None` where a plain diff leaves it open, and the tree decides.
     pub creates: Option<bool>,
     /// Whether the file is deleted.
     pub deletes: bool,
+    /// Whether a deletion takes all lines that there are; else the hunks name them.
+    pub takes_all: bool,
     /// Whether it is a rename.
     pub renames: bool,
     /// Whether it is a copy.
@@ -126,6 +135,16 @@ pub struct FilePatch {
 }
 
 impl FilePatch {
+    /// Every name that it may touch.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.old.iter().chain(&self.new).chain(&self.otherwise)
+    }
+
+    /// The same about the file that it is about if there is none of its first name.
+    fn renamed_otherwise(&self) -> Self {
+        Self { old: self.otherwise.clone(), new: self.otherwise.clone(), otherwise: None, ..self.clone() }
+    }
+
     /// What details call it.
     #[must_use]
     pub fn label(&self) -> String {
@@ -188,5 +207,30 @@ pub enum PatchError {
         header: String,
         /// What is wrong.
         what: String,
+        /// The same for a program.
+        hints: Vec<Hint>,
     },
+    /// It asks for more work than one diff may.
+    #[error("{0}")]
+    TooMuch(String),
+}
+
+impl PatchError {
+    pub(crate) fn syntax(line: usize, what: impl Into<String>) -> Self {
+        Self::Syntax { line, what: what.into() }
+    }
+
+    pub(crate) fn file(file: &str, what: impl Into<String>) -> Self {
+        Self::File { file: file.to_owned(), what: what.into() }
+    }
+
+    /// What a program can act on.
+    #[must_use]
+    pub fn hints(&self) -> Vec<Hint> {
+        match self {
+            Self::Syntax { .. } | Self::TooMuch(_) => Vec::new(),
+            Self::File { file, .. } => vec![Hint { file: Some(file.clone()), ..Hint::default() }],
+            Self::Hunk { hints, .. } => hints.clone(),
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::io;
 use protocol::artifact::OpReport;
 use protocol::command::{Expect, FileMode};
 use protocol::digest::Sha256;
+use protocol::hint::Hint;
 use protocol::path::RelativePath;
 use protocol::reason::{Reason, Stage, Verdict};
 
@@ -15,6 +16,7 @@ use crate::clock::Deadline;
 use crate::diff;
 use crate::overlay::{Change, Overlay};
 use crate::policy::{CheckStep, Permitted, Step};
+use crate::text::{self, TextError};
 use crate::tree::{Image, MAX_FILE_BYTES, Tree, TreeError};
 
 /// A whole mutation, ready to be applied.
@@ -97,17 +99,22 @@ pub fn plan(
     let steps = || permitted.steps.iter().zip(names).enumerate();
     for (number, (step, name)) in steps() {
         in_time(deadline)?;
-        expectation(&mut overlay, step, &format!("op {} ({name})", number + 1))?;
+        expectations(&mut overlay, step, &format!("op {} ({name})", number + 1))?;
     }
     for (number, check) in permitted.checks.iter().enumerate() {
         in_time(deadline)?;
         look_at_check(tree, check, number)?;
     }
-    let mut ops = Vec::with_capacity(permitted.steps.len());
+    let mut player = Player { overlay: &mut overlay, draft: None, ops: Vec::with_capacity(permitted.steps.len()) };
     for (number, (step, name)) in steps() {
         in_time(deadline)?;
-        ops.extend(play(&mut overlay, step, name, &format!("op {} ({name})", number + 1))?);
+        player.step(
+            step,
+            name,
+            &Place { number: number + 1, text: format!("op {} ({name})", number + 1), deadline },
+        )?;
     }
+    let ops = player.finish()?;
     let changes = overlay.changes();
     if let Some(folder) = overlay.new_bare_repository(&changes).map_err(at("the command"))? {
         let detail = format!(
@@ -128,8 +135,8 @@ pub fn plan(
             format!("the command writes {bytes_written} bytes; the most allowed is {}", permitted.max_bytes_written);
         return Err(refuse(Reason::TooManyBytes, detail));
     }
+    let diff = diff::render_while(&changes, permitted.ids, || in_time(deadline))?;
     in_time(deadline)?;
-    let diff = diff::render(&changes, permitted.ids);
     Ok(Plan { changes, files_changed, bytes_written, diff, ops, checks: permitted.checks.clone() })
 }
 
@@ -141,22 +148,26 @@ fn in_time(deadline: &Deadline<'_>) -> Result<(), PlanError> {
 }
 
 /// Holds an op's `expect` against the tree as it is before anything changes.
-fn expectation(overlay: &mut Overlay<'_>, step: &Step, place: &str) -> Result<(), PlanError> {
-    let Some((path, expect)) = step.expectation() else { return Ok(()) };
-    let found = overlay.before(path).map_err(at(place))?;
-    match (expect, found) {
-        (Expect::Absent, None) => Ok(()),
-        (Expect::Absent, Some(_)) => Err(unmet(place, format!("expects nothing at {path}, but a file is there"))),
-        (Expect::Sha256(_), None) => Err(unmet(place, format!("expects a file at {path}, but there is none"))),
-        (Expect::Sha256(wanted), Some(image)) => {
-            let found = image.sha256();
-            if found == wanted {
-                Ok(())
-            } else {
-                Err(unmet(place, format!("{path} has SHA-256 {found}, expected {wanted}")))
+fn expectations(overlay: &mut Overlay<'_>, step: &Step, place: &str) -> Result<(), PlanError> {
+    for (path, expect) in step.expectations() {
+        let found = overlay.before(path).map_err(at(place))?;
+        match (expect, found) {
+            (Expect::Absent, None) => {}
+            (Expect::Absent, Some(_)) => {
+                return Err(unmet(place, format!("expects nothing at {path}, but a file is there")));
+            }
+            (Expect::Sha256(_), None) => {
+                return Err(unmet(place, format!("expects a file at {path}, but there is none")));
+            }
+            (Expect::Sha256(wanted), Some(image)) => {
+                let found = image.sha256();
+                if found != wanted {
+                    return Err(unmet(place, format!("{path} has SHA-256 {found}, expected {wanted}")));
+                }
             }
         }
     }
+    Ok(())
 }
 
 /// A check's path obeys the same rules as an op's; whether the check holds is seen afterwards.
@@ -169,11 +180,113 @@ fn look_at_check(tree: &Tree, step: &CheckStep, number: usize) -> Result<(), Pla
     }
 }
 
-/// Plays one step: its report, or one for each file of a diff.
-fn play(overlay: &mut Overlay<'_>, step: &Step, name: &'static str, place: &str) -> Result<Vec<OpReport>, PlanError> {
-    if let Step::Patch(parsed) = step {
-        return patch::play(overlay, parsed, name, place);
+/// Where in the command a step is.
+pub(super) struct Place<'d> {
+    /// The op's number, from 1.
+    pub number: usize,
+    /// The same in words.
+    pub text: String,
+    /// Until when it must be done.
+    pub deadline: &'d Deadline<'d>,
+}
+
+impl Place<'_> {
+    /// That the command does not fit the file's content.
+    pub(super) fn conflict(&self, detail: String, hints: Vec<Hint>) -> PlanError {
+        let hints = hints.into_iter().map(|hint| hint.of_op(self.number)).collect();
+        PlanError::Refused(Verdict::new(Stage::DryRun, Reason::PatchConflict, detail).with_hints(hints))
     }
+}
+
+/// A file that ops in a row change: its bytes are copied and hashed once for all of them.
+struct Draft {
+    path: RelativePath,
+    content: Vec<u8>,
+    bits: u32,
+}
+
+/// Plays the steps one after the other.
+struct Player<'o, 't> {
+    overlay: &'o mut Overlay<'t>,
+    draft: Option<Draft>,
+    ops: Vec<OpReport>,
+}
+
+impl Player<'_, '_> {
+    fn step(&mut self, step: &Step, name: &'static str, place: &Place<'_>) -> Result<(), PlanError> {
+        match step {
+            Step::Replace { path, search, replace, count, line, .. } => {
+                self.edit(path, name, place, |content| text::replace(content, search, replace, *count, *line))
+            }
+            Step::Insert { path, line, text, anchor, .. } => {
+                self.edit(path, name, place, |content| text::insert(content, *line, text, anchor.as_deref()))
+            }
+            other => {
+                self.put_draft(&place.text)?;
+                self.ops.extend(play(self.overlay, other, name, place)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Changes a file's bytes; only the first and the last of ops in a row on one file say its hash.
+    fn edit(
+        &mut self,
+        path: &RelativePath,
+        name: &'static str,
+        place: &Place<'_>,
+        change: impl FnOnce(&mut Vec<u8>) -> Result<(), TextError>,
+    ) -> Result<(), PlanError> {
+        let mut before = None;
+        if self.draft.as_ref().is_none_or(|draft| draft.path != *path) {
+            self.put_draft(&place.text)?;
+            let old = existing(self.overlay, path, &place.text)?;
+            before = Some(old.sha256());
+            self.draft = Some(Draft { path: path.clone(), content: old.content.to_vec(), bits: old.bits });
+        }
+        let Some(draft) = &mut self.draft else { return Ok(()) };
+        change(&mut draft.content).map_err(|error| match error {
+            TextError::Conflict { what, hints } => {
+                let hint = |hint: Hint| Hint { file: Some(path.to_string()), ..hint };
+                place.conflict(format!("{}: {path}: {what}", place.text), hints.into_iter().map(hint).collect())
+            }
+            TextError::TooLarge(size) => {
+                let what = format!("would become {size} bytes long; the most is {MAX_FILE_BYTES}");
+                at(&place.text)(TreeError::TooLarge { path: path.to_string(), what })
+            }
+        })?;
+        let path = Some(path.to_string());
+        self.ops.push(OpReport { op: name, path, from: None, to: None, before_sha256: before, after_sha256: None });
+        Ok(())
+    }
+
+    /// Brings the file that was changed last into the overlay.
+    fn put_draft(&mut self, place: &str) -> Result<(), PlanError> {
+        let Some(draft) = self.draft.take() else { return Ok(()) };
+        let image = Image { content: draft.content.into(), bits: draft.bits };
+        if let Some(last) = self.ops.last_mut() {
+            last.after_sha256 = Some(image.sha256());
+        }
+        self.overlay.put(&draft.path, image).map_err(at(place))
+    }
+
+    fn finish(mut self) -> Result<Vec<OpReport>, PlanError> {
+        self.put_draft("the command")?;
+        Ok(self.ops)
+    }
+}
+
+/// Plays one step: its report, or one for each file of a patch.
+fn play(
+    overlay: &mut Overlay<'_>,
+    step: &Step,
+    name: &'static str,
+    place: &Place<'_>,
+) -> Result<Vec<OpReport>, PlanError> {
+    if let Step::Patch { parsed, expect } = step {
+        return patch::play(overlay, parsed, expect, name, place);
+    }
+    let place = &place.text;
     let blank = OpReport { op: name, path: None, from: None, to: None, before_sha256: None, after_sha256: None };
     let about = |path: &RelativePath, before: Option<Sha256>, after: Option<Sha256>| OpReport {
         path: Some(path.to_string()),
@@ -182,7 +295,7 @@ fn play(overlay: &mut Overlay<'_>, step: &Step, name: &'static str, place: &str)
         ..blank.clone()
     };
     let report = match step {
-        Step::Noop | Step::Patch(_) => blank,
+        Step::Noop | Step::Patch { .. } | Step::Replace { .. } | Step::Insert { .. } => blank,
         Step::Write { path, content, mode, .. } => {
             overlay.admit(path).map_err(at(place))?;
             let old = overlay.now(path).map_err(at(place))?;
@@ -195,14 +308,6 @@ fn play(overlay: &mut Overlay<'_>, step: &Step, name: &'static str, place: &str)
             let old = existing(overlay, path, place)?;
             overlay.remove(path).map_err(at(place))?;
             about(path, Some(old.sha256()), None)
-        }
-        Step::Replace { path, search, replace, count, .. } => {
-            let old = existing(overlay, path, place)?;
-            let content = replace_text(&old.content, search, replace, *count, path, place)?;
-            let image = Image { content: content.into(), bits: old.bits };
-            let after = image.sha256();
-            overlay.put(path, image).map_err(at(place))?;
-            about(path, Some(old.sha256()), Some(after))
         }
         Step::Move { from, to, overwrite, .. } => {
             let image = existing(overlay, from, place)?;
@@ -239,45 +344,6 @@ fn bits(old: Option<&Image>, mode: Option<FileMode>) -> u32 {
         (_, Some(mode)) => mode.bits(),
         (None, None) => FileMode::Regular.bits(),
     }
-}
-
-fn replace_text(
-    content: &[u8],
-    search: &str,
-    replace: &str,
-    count: u64,
-    path: &RelativePath,
-    place: &str,
-) -> Result<Vec<u8>, PlanError> {
-    // UTF-8 synchronises itself: a text can only occur inside a run of valid UTF-8, so each run is searched by itself,
-    // in linear time, whatever else the file holds.
-    let found = content.utf8_chunks().map(|chunk| chunk.valid().matches(search).count()).sum::<usize>();
-    if u64::try_from(found).unwrap_or(u64::MAX) != count {
-        let detail = format!(
-            "{place}: the text to replace in {path} occurs a different number of times: found {found}, expected {count}"
-        );
-        return Err(refuse(Reason::PatchConflict, detail));
-    }
-    let size = content
-        .len()
-        .saturating_sub(found.saturating_mul(search.len()))
-        .saturating_add(found.saturating_mul(replace.len()));
-    if u64::try_from(size).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
-        let what = format!("would become {size} bytes long; the most is {MAX_FILE_BYTES}");
-        return Err(at(place)(TreeError::TooLarge { path: path.to_string(), what }));
-    }
-    let mut result = Vec::with_capacity(size);
-    for chunk in content.utf8_chunks() {
-        let mut rest = chunk.valid();
-        while let Some((head, tail)) = rest.split_once(search) {
-            result.extend_from_slice(head.as_bytes());
-            result.extend_from_slice(replace.as_bytes());
-            rest = tail;
-        }
-        result.extend_from_slice(rest.as_bytes());
-        result.extend_from_slice(chunk.invalid());
-    }
-    Ok(result)
 }
 
 /// Files changed and bytes written (contract, section 3): a moved file counts as one, and moving writes no byte.

@@ -1,13 +1,13 @@
 //! Policy: what the target and the command itself allow, judged on the document alone. It never looks at a file.
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
-use protocol::command::{Action, Check, Command, Expect, FileMode, Op};
+use protocol::command::{Action, Check, Command, Expect, Expectations, FileMode, Op, Times};
 use protocol::git_id::ObjectFormat;
 use protocol::path::{RelativePath, fold};
 use protocol::reason::{Reason, Stage, Verdict};
 
 use crate::config::{CheckConfig, Checks, ConfigError, Limits, TargetConfig};
-use crate::patch::parse::{Parsed, parse};
+use crate::patch::parse::{Parsed, parse, parse_enveloped};
 use crate::patch::{FilePatch, Name};
 
 /// The service's own folders, which no command may touch in CLOUD.
@@ -100,27 +100,49 @@ pub enum Step {
         /// What to put there.
         replace: String,
         /// How often it must occur.
-        count: u64,
+        count: Times,
+        /// On which line the one that is meant begins.
+        line: Option<u64>,
         /// The precondition.
         expect: Option<Expect>,
     },
-    /// See [`Op::ApplyDiff`]. Every name in it was found good, as far as it could be read; what cannot be read is the
-    /// dry run's to refuse.
-    Patch(Parsed),
+    /// See [`Op::InsertText`].
+    Insert {
+        /// The file.
+        path: RelativePath,
+        /// The line after which.
+        line: u64,
+        /// What to insert.
+        text: String,
+        /// The text of that line.
+        anchor: Option<String>,
+        /// The precondition.
+        expect: Option<Expect>,
+    },
+    /// See [`Op::ApplyDiff`] and [`Op::ApplyPatch`]. Every name in it was found good, as far as it could be read; what
+    /// cannot be read is the dry run's to refuse.
+    Patch {
+        /// The files and hunks.
+        parsed: Parsed,
+        /// The preconditions.
+        expect: Vec<(RelativePath, Expect)>,
+    },
 }
 
 impl Step {
-    /// The precondition and the path it is about.
+    /// The preconditions and the paths that they are about.
     #[must_use]
-    pub fn expectation(&self) -> Option<(&RelativePath, Expect)> {
+    pub fn expectations(&self) -> Vec<(&RelativePath, Expect)> {
         let (path, expect) = match self {
-            Self::Noop | Self::Patch(_) => return None,
-            Self::Write { path, expect, .. } | Self::Delete { path, expect } | Self::Replace { path, expect, .. } => {
-                (path, expect)
-            }
+            Self::Noop => return Vec::new(),
+            Self::Patch { expect, .. } => return expect.iter().map(|(path, expect)| (path, *expect)).collect(),
+            Self::Write { path, expect, .. }
+            | Self::Delete { path, expect }
+            | Self::Replace { path, expect, .. }
+            | Self::Insert { path, expect, .. } => (path, expect),
             Self::Move { from, expect, .. } => (from, expect),
         };
-        expect.map(|expect| (path, expect))
+        expect.map(|expect| (path, expect)).into_iter().collect()
     }
 }
 
@@ -149,12 +171,14 @@ impl Permitted {
         for step in &self.steps {
             match step {
                 Step::Noop => {}
-                Step::Write { path, .. } | Step::Delete { path, .. } | Step::Replace { path, .. } => {
-                    paths.push(path.clone());
-                }
+                Step::Write { path, .. }
+                | Step::Delete { path, .. }
+                | Step::Replace { path, .. }
+                | Step::Insert { path, .. } => paths.push(path.clone()),
                 Step::Move { from, to, .. } => paths.extend([from.clone(), to.clone()]),
-                Step::Patch(parsed) => {
-                    let names = parsed.diff.files.iter().flat_map(|file| file.old.iter().chain(&file.new));
+                Step::Patch { parsed, expect } => {
+                    paths.extend(expect.iter().map(|(path, _)| path.clone()));
+                    let names = parsed.diff.files.iter().flat_map(FilePatch::names);
                     paths.extend(names.filter_map(|name| RelativePath::parse(name.as_str()?).ok()));
                 }
             }
@@ -205,12 +229,8 @@ impl Policy {
     /// # Errors
     /// The verdict on the first thing that is not allowed; it names the op and the rule.
     pub fn judge(&self, command: &Command, checks: &Checks) -> Result<Permitted, Verdict> {
-        let diff = |op: &Op| match op {
-            Op::ApplyDiff { diff } => Some(parse(diff.clone().into_bytes())),
-            _ => None,
-        };
         let ops: Vec<(String, &Op, Option<Parsed>)> =
-            command.ops.iter().enumerate().map(|(number, op)| (place(number, op), op, diff(op))).collect();
+            command.ops.iter().enumerate().map(|(number, op)| (place(number, op), op, files_of(op))).collect();
         for (place, op, diff) in &ops {
             let needed =
                 op.action().map(|action| (place.clone(), action)).into_iter().chain(
@@ -222,7 +242,7 @@ impl Policy {
         }
         let (max_files_changed, max_runtime_ms, max_bytes_written) = self.bounds(command)?;
         let step = |(place, op, diff): (String, &Op, Option<Parsed>)| match diff {
-            Some(parsed) => self.patch(&place, parsed),
+            Some(parsed) => self.patch(&place, parsed, op),
             None => self.step(&place, op),
         };
         let check = |(number, check)| self.check(number, check, checks);
@@ -271,7 +291,7 @@ impl Policy {
     fn step(&self, place: &str, op: &Op) -> Result<Step, Verdict> {
         Ok(match op {
             // A diff is read before; see `patch`.
-            Op::Noop | Op::ApplyDiff { .. } => Step::Noop,
+            Op::Noop | Op::ApplyDiff { .. } | Op::ApplyPatch { .. } => Step::Noop,
             Op::WriteFile { path, content, mode, expect, .. } => {
                 Step::Write { path: self.path(place, path)?, content: content.clone(), mode: *mode, expect: *expect }
             }
@@ -282,11 +302,19 @@ impl Policy {
                 expect: *expect,
             },
             Op::DeleteFile { path, expect } => Step::Delete { path: self.path(place, path)?, expect: *expect },
-            Op::ReplaceText { path, search, replace, count, expect } => Step::Replace {
+            Op::ReplaceText { path, search, replace, count, line, expect } => Step::Replace {
                 path: self.path(place, path)?,
                 search: search.clone(),
                 replace: replace.clone(),
                 count: *count,
+                line: *line,
+                expect: *expect,
+            },
+            Op::InsertText { path, line, text, anchor, expect } => Step::Insert {
+                path: self.path(place, path)?,
+                line: *line,
+                text: text.clone(),
+                anchor: anchor.clone(),
                 expect: *expect,
             },
         })
@@ -310,9 +338,9 @@ impl Policy {
     }
 
     /// Judges the names and modes of a diff. Those of a file that cannot be read to its end are not known yet.
-    fn patch(&self, place: &str, parsed: Parsed) -> Result<Step, Verdict> {
+    fn patch(&self, place: &str, parsed: Parsed, op: &Op) -> Result<Step, Verdict> {
         for file in &parsed.diff.files {
-            for name in file.old.iter().chain(&file.new) {
+            for name in file.names() {
                 self.path(place, diff_name(place, name)?)?;
             }
             if let Some(mode) = file.old_mode.iter().chain(&file.new_mode).find(|mode| !FILE_MODES.contains(mode)) {
@@ -323,7 +351,16 @@ impl Policy {
                 return Err(refuse(Reason::PathDenied, detail));
             }
         }
-        Ok(Step::Patch(parsed))
+        let none = Expectations::new();
+        let given = match op {
+            Op::ApplyDiff { expect, .. } | Op::ApplyPatch { expect, .. } => expect,
+            _ => &none,
+        };
+        let expect = given
+            .iter()
+            .map(|(path, expect)| Ok((self.path(place, path)?, *expect)))
+            .collect::<Result<_, Verdict>>()?;
+        Ok(Step::Patch { parsed, expect })
     }
 
     /// Whether a command could touch a path.
@@ -368,12 +405,20 @@ fn diff_actions(place: &str, file: &FilePatch) -> impl Iterator<Item = (String, 
 /// What `allowedActions` must name for an op; of a diff that cannot be read, as far as it can.
 #[must_use]
 pub fn needs(op: &Op) -> Vec<Action> {
-    match op {
-        Op::ApplyDiff { diff } => {
-            let parsed = parse(diff.clone().into_bytes());
+    match files_of(op) {
+        Some(parsed) => {
             parsed.diff.files.iter().flat_map(|file| diff_actions("", file)).map(|(_, action)| action).collect()
         }
-        op => op.action().into_iter().collect(),
+        None => op.action().into_iter().collect(),
+    }
+}
+
+/// The files of an op whose files stand in the text of a patch.
+fn files_of(op: &Op) -> Option<Parsed> {
+    match op {
+        Op::ApplyDiff { diff, .. } => Some(parse(diff.clone().into_bytes())),
+        Op::ApplyPatch { patch, .. } => Some(parse_enveloped(patch.clone().into_bytes())),
+        _ => None,
     }
 }
 

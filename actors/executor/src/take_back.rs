@@ -91,7 +91,7 @@ pub fn undo(tree: &Tree, diff: Vec<u8>, known: &BTreeMap<String, Sha256>) -> Res
         stands(patch, &now, known)?;
     }
     let back = parsed.diff.reversed().ok_or(UndoError::NoWayBack)?;
-    let outcomes = files::play(&back, Kind::Published, |name| Ok(now.get(name).cloned().flatten()));
+    let outcomes = files::play(&back, Kind::Published, |name| Ok(now.get(name).cloned().flatten()), |_| true);
     let outcomes = outcomes.map_err(|error: FilesError<UndoError>| match error {
         FilesError::Patch(error) => UndoError::Diff(error),
         FilesError::TooLarge(what) => UndoError::TooLarge(what),

@@ -18,7 +18,7 @@ use crate::signing::{Blanks, Keyring, SecretSlot};
 use crate::time::parse_rfc3339;
 
 mod ops;
-pub use ops::{Action, CHECK_NAMES, Check, Encoding, Expect, FileMode, OP_NAMES, Op, PatchType};
+pub use ops::{Action, CHECK_NAMES, Check, Encoding, Expect, Expectations, FileMode, OP_NAMES, Op, PatchType, Times};
 
 /// The one schema version this bridge speaks.
 pub const SCHEMA_VERSION: &str = "1.0";

@@ -3,32 +3,77 @@
 use protocol::git_id::{GitId, ObjectFormat};
 
 use super::binary::Literals;
+use super::explain::{Trouble, explain};
 pub use super::place::MAX_SEARCH_BYTES;
-use super::place::{NoPlace, Place, Walk};
-use super::{Body, FilePatch, Hunk, PatchError, hunk::Side, hunk::first_line, shown};
+use super::place::{NoPlace, Search, Wanted, edits};
+use super::{Body, FilePatch, Hunk, PatchError};
 
-/// Applies `patch`, whose ranges are into `text`, to `before`. `budget` is how many bytes may be looked at in search of
-/// hunks that have shifted, at first [`MAX_SEARCH_BYTES`] for a whole diff; what is spent is taken off.
+/// Applies `patch`, whose ranges are into `text`, to `before`. `budget` is how many bytes may be compared in search of
+/// places, at first [`MAX_SEARCH_BYTES`] for a whole diff; what is spent is taken off. Where `is_trusted`, hunks stand where
+/// their headers say.
 ///
 /// # Errors
-/// [`PatchError::Hunk`] for the first hunk that does not fit, with the first line that differs.
-pub fn apply(text: &[u8], patch: &FilePatch, before: &[u8], budget: &mut usize) -> Result<Vec<u8>, PatchError> {
+/// [`PatchError::Hunk`] for the first hunk that has no place; [`PatchError::TooMuch`] where the budget is spent.
+pub fn apply(
+    text: &[u8],
+    patch: &FilePatch,
+    before: &[u8],
+    budget: &mut usize,
+    is_trusted: bool,
+) -> Result<Vec<u8>, PatchError> {
     let hunks = patch.hunks();
-    let mut after = Vec::with_capacity(before.len());
-    let mut walk = Walk::new(before, budget);
-    for (number, hunk) in hunks.iter().enumerate() {
-        let (from, needle) = (walk.cursor(), hunk.before(text));
-        let place = walk.step(hunk, &needle).map_err(|no_place| PatchError::Hunk {
-            file: patch.label(),
-            number: number + 1,
-            header: header(text, hunk),
-            what: explain(no_place, text, hunk, before, from),
-        })?;
-        after.extend_from_slice(before.get(from.offset..place.offset).unwrap_or_default());
-        hunk.lines(text).filter(|(side, _)| *side != Side::Old).for_each(|(_, line)| after.extend_from_slice(line));
+    let crlf = has_crlf(before) && hunks.iter().all(|hunk| lacks_cr(text, hunk));
+    let wanted: Vec<Wanted<'_>> = hunks.iter().map(|hunk| want(text, hunk, crlf, is_trusted)).collect();
+    let trouble = |(number, no_place): (usize, NoPlace), search: Option<&Search<'_, '_>>| {
+        explain(&Trouble { text, patch, wanted: &wanted, before, search }, number, no_place)
+    };
+    let search = Search::new(before, &wanted, *budget).map_err(|error| trouble(error, None))?;
+    let placed = search.places();
+    *budget = search.budget();
+    let places = placed.map_err(|error| trouble(error, Some(&search)))?;
+    let edits = edits(text, &wanted, &places, crlf).map_err(|error| trouble(error, Some(&search)))?;
+    let mut after = Vec::with_capacity(before.len() + wanted.iter().map(|wanted| wanted.new.len()).sum::<usize>());
+    let mut at = 0;
+    for edit in edits {
+        after.extend_from_slice(before.get(at..edit.at).unwrap_or_default());
+        let new = wanted.get(edit.hunk).and_then(|wanted| wanted.new.get(edit.from..edit.to));
+        after.extend_from_slice(new.unwrap_or_default());
+        at = edit.end;
     }
-    after.extend_from_slice(before.get(walk.cursor().offset..).unwrap_or_default());
+    after.extend_from_slice(before.get(at..).unwrap_or_default());
     Ok(after)
+}
+
+fn want<'h>(text: &'h [u8], hunk: &'h Hunk, crlf: bool, is_trusted: bool) -> Wanted<'h> {
+    let convert = |lines: Vec<u8>| if crlf { with_crlf(&lines) } else { lines };
+    let scopes = hunk.scopes.iter().filter_map(|range| text.get(range.clone())).collect();
+    let is_trusted = is_trusted && hunk.stated.is_some();
+    Wanted { hunk, old: convert(hunk.before(text)), new: convert(hunk.after(text)), is_trusted, scopes }
+}
+
+/// Whether all lines of a file end in CR LF, and there is one.
+fn has_crlf(content: &[u8]) -> bool {
+    let mut newlines = memchr::memchr_iter(b'\n', content).peekable();
+    newlines.peek().is_some()
+        && newlines.all(|at| at.checked_sub(1).and_then(|before| content.get(before)) == Some(&b'\r'))
+}
+
+fn lacks_cr(text: &[u8], hunk: &Hunk) -> bool {
+    memchr::memchr(b'\r', text.get(hunk.body.clone()).unwrap_or_default()).is_none()
+}
+
+fn with_crlf(lines: &[u8]) -> Vec<u8> {
+    let mut converted = Vec::with_capacity(lines.len() + lines.len() / 16);
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(text) => {
+                converted.extend_from_slice(text);
+                converted.extend_from_slice(b"\r\n");
+            }
+            None => converted.extend_from_slice(line),
+        }
+    }
+    converted
 }
 
 /// Applies `patch` to exactly the content that the blob ids of its `index` line name, binary or not, and sees that
@@ -38,7 +83,7 @@ pub fn apply(text: &[u8], patch: &FilePatch, before: &[u8], budget: &mut usize) 
 /// [`PatchError::File`] where an id is not the content's or not given in full, or a binary patch is no literal; and as
 /// [`apply`].
 pub fn apply_exactly(text: &[u8], patch: &FilePatch, before: &[u8]) -> Result<Vec<u8>, PatchError> {
-    let fault = |what: String| PatchError::File { file: patch.label(), what };
+    let fault = |what: String| PatchError::file(&patch.label(), what);
     let Some((old, new)) = &patch.ids else {
         if patch.hunks().is_empty() && matches!(patch.body, Body::Text(_)) {
             return Ok(before.to_vec());
@@ -61,7 +106,7 @@ pub fn apply_exactly(text: &[u8], patch: &FilePatch, before: &[u8]) -> Result<Ve
         )));
     }
     let after = match &patch.body {
-        Body::Text(_) => apply(text, patch, before, &mut { MAX_SEARCH_BYTES })?,
+        Body::Text(_) => apply(text, patch, before, &mut { MAX_SEARCH_BYTES }, true)?,
         Body::Binary(Some(Literals { after: Some(literal), .. })) => literal.inflate().map_err(fault)?,
         Body::Binary(_) => {
             return Err(fault("the binary patch does not hold the file's bytes as a literal".to_owned()));
@@ -76,113 +121,8 @@ pub fn apply_exactly(text: &[u8], patch: &FilePatch, before: &[u8]) -> Result<Ve
     Ok(after)
 }
 
-/// The hunk's header as it was sent.
-fn header(text: &[u8], hunk: &Hunk) -> String {
-    String::from_utf8_lossy(text.get(hunk.header.clone()).unwrap_or_default()).into_owned()
-}
-
-fn explain(no_place: NoPlace, text: &[u8], hunk: &Hunk, before: &[u8], cursor: Place) -> String {
-    match no_place {
-        NoPlace::Nowhere(Some(place)) => difference(text, hunk, before, place),
-        NoPlace::NotAtEnd(Some(place)) => match first_difference(text, hunk, before, place) {
-            Ok(what) => what,
-            Err(end) => format!(
-                "no context follows its change, so it must end with the file, but line {} is {}",
-                end.line + 1,
-                shown(first_line(before.get(end.offset..).unwrap_or_default()).0)
-            ),
-        },
-        NoPlace::Nowhere(None) | NoPlace::NotAtEnd(None) => out_of_reach(text, hunk, before, cursor),
-        NoPlace::Ambiguous(one, other) => format!(
-            "its lines are not where it says, and fit at line {} as well as at line {}; give it the right line number or \
-             more context",
-            one + 1,
-            other + 1
-        ),
-        NoPlace::BeginTaken => "it starts at line 1, so it must be the first hunk of its file".to_owned(),
-        NoPlace::NoContext => {
-            "it adds lines without context elsewhere than at the file's end; make the diff with context lines"
-                .to_owned()
-        }
-        NoPlace::OpenEnd => "it adds lines after the file's last line, which has no newline at its end".to_owned(),
-        NoPlace::TooFar => format!(
-            "too many hunks have shifted: more than {MAX_SEARCH_BYTES} bytes would have to be searched; make the diff \
-             against the file as it is"
-        ),
-    }
-}
-
-/// The stated place is before the end of the hunk before, or behind the file's end.
-fn out_of_reach(text: &[u8], hunk: &Hunk, before: &[u8], cursor: Place) -> String {
-    let wanted = hunk.lines(text).find(|(side, _)| *side != Side::New).map(|(_, line)| shown(line));
-    let wanted = wanted.unwrap_or_else(|| "(nothing)".to_owned());
-    let rest = before.get(cursor.offset..).unwrap_or_default();
-    let lines = cursor.line + rest.split_inclusive(|byte| *byte == b'\n').count();
-    if usize::try_from(hunk.old_start).is_ok_and(|start| start <= cursor.line) {
-        format!(
-            "line {} should be {wanted} but belongs to the hunk before, which ends at line {}",
-            hunk.old_start, cursor.line
-        )
-    } else {
-        format!("line {} should be {wanted} but the file ends after line {lines}", hunk.old_start)
-    }
-}
-
-fn difference(text: &[u8], hunk: &Hunk, before: &[u8], place: Place) -> String {
-    first_difference(text, hunk, before, place)
-        .unwrap_or_else(|_| "its lines fit only where another hunk is".to_owned())
-}
-
-/// The first old line of `hunk` that is not in the file when the hunk begins at `place`; else where the hunk ends.
-fn first_difference(text: &[u8], hunk: &Hunk, before: &[u8], place: Place) -> Result<String, Place> {
-    let (mut at, mut line) = (place.offset, place.line);
-    for (_, wanted) in hunk.lines(text).filter(|(side, _)| *side != Side::New) {
-        let (found, _) = first_line(before.get(at..).unwrap_or_default());
-        if found != wanted {
-            return Ok(describe(line + 1, wanted, found));
-        }
-        (at, line) = (at + found.len(), line + 1);
-    }
-    Err(Place { offset: at, line })
-}
-
-fn describe(line: usize, wanted: &[u8], found: &[u8]) -> String {
-    let ending = |bytes: &[u8]| match bytes {
-        [.., b'\r', b'\n'] => "CR LF",
-        [.., b'\n'] => "LF",
-        _ => "no newline",
-    };
-    let bare = |bytes: &[u8]| -> Vec<u8> {
-        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        bytes.strip_suffix(b"\r").unwrap_or(bytes).to_vec()
-    };
-    if found.is_empty() {
-        return format!("line {line} should be {} but the file ends before it", shown(wanted));
-    }
-    if bare(wanted) == bare(found) {
-        return format!(
-            "line {line} should be {} with {} at its end but has {}",
-            shown(&bare(wanted)),
-            ending(wanted),
-            ending(found)
-        );
-    }
-    let (wanted, found) = from_the_difference(wanted, found);
-    format!("line {line} should be {wanted} but is {found}")
-}
-
-/// Both lines as a detail shows them. Where they are so long that the difference would be cut off, what they have in
-/// common is left out in front.
-fn from_the_difference(wanted: &[u8], found: &[u8]) -> (String, String) {
-    let same = wanted.iter().zip(found).take_while(|(a, b)| a == b).count();
-    if same < super::MAX_SHOWN_CHARS / 2 {
-        return (shown(wanted), shown(found));
-    }
-    // Some of what is common shows where the difference is; a character is not cut in two.
-    let mut start = same - super::MAX_SHOWN_CHARS / 4;
-    while start > 0 && wanted.get(start).is_some_and(|byte| byte & 0xc0 == 0x80) {
-        start -= 1;
-    }
-    let tail = |bytes: &[u8]| format!("…{}", shown(bytes.get(start..).unwrap_or_default()));
-    (tail(wanted), tail(found))
+/// A hunk's header as it was sent.
+pub(super) fn header(text: &[u8], hunk: &Hunk) -> String {
+    let header = text.get(hunk.header.clone()).unwrap_or_default();
+    if header.is_empty() { "no @@ line".to_owned() } else { String::from_utf8_lossy(header).into_owned() }
 }

@@ -1,7 +1,8 @@
 //! The files of one diff, which take effect together: what a rename or copy takes is what was there before the diff,
 //! so that files can change places.
 
-use std::collections::{BTreeMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use protocol::command::FileMode;
@@ -30,7 +31,7 @@ pub struct Outcome {
 /// Why there is no outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError<E> {
-    /// The diff does not fit.
+    /// The diff does not fit, or asks for too much work.
     #[error(transparent)]
     Patch(#[from] PatchError),
     /// Too much would be written.
@@ -51,43 +52,83 @@ pub enum Kind {
     Published,
 }
 
-/// Plays the files of `diff`, in order. `look` says what is at a path before the diff.
+/// Plays the files of `diff`, in order. `look` says what is at a path before the diff, and `trusts` whether it is known to be
+/// what the diff was made from, so that hunks stand where their headers say.
 ///
 /// # Errors
 /// The first file that does not fit, or what `look` says.
 pub fn play<E>(
     diff: &Diff,
     kind: Kind,
-    look: impl FnMut(&Name) -> Result<Option<Image>, E>,
+    mut look: impl FnMut(&Name) -> Result<Option<Image>, E>,
+    trusts: impl Fn(&Name) -> bool,
 ) -> Result<Vec<Outcome>, FilesError<E>> {
-    refuse_twice(diff)?;
-    let goes = diff.files.iter().filter(|patch| patch.renames || patch.deletes);
+    let patches = match kind {
+        Kind::Sent => merged(named(diff, &mut look)?)?,
+        Kind::Published => diff.files.iter().map(Cow::Borrowed).collect(),
+    };
+    let goes = patches.iter().filter(|patch| patch.renames || patch.deletes);
     let going = goes.filter_map(|patch| patch.old.clone()).collect();
-    let mut player = Player { diff, kind, look, going, written: 0, budget: apply::MAX_SEARCH_BYTES };
-    diff.files.iter().map(|patch| player.file(patch)).collect()
+    let mut player = Player { diff, kind, look, trusts, going, written: 0, budget: apply::MAX_SEARCH_BYTES };
+    patches.iter().map(|patch| player.file(patch)).collect()
 }
 
-/// Refuses a diff that names a file twice, where it is not clear which of the two its author saw last. Files that change
-/// places are no such case, nor is one that is copied.
-fn refuse_twice(diff: &Diff) -> Result<(), PatchError> {
-    let mut ends = HashSet::new();
-    let moved: HashSet<&Name> =
-        diff.files.iter().filter(|patch| patch.renames).filter_map(|it| it.old.as_ref()).collect();
-    for patch in &diff.files {
-        let Some(end) = patch.new.as_ref().or(patch.old.as_ref()) else { continue };
+/// The patches with the names that they mean.
+fn named<'d, E>(
+    diff: &'d Diff,
+    look: &mut impl FnMut(&Name) -> Result<Option<Image>, E>,
+) -> Result<Vec<Cow<'d, FilePatch>>, FilesError<E>> {
+    let mut named = |patch: &'d FilePatch| match (&patch.old, &patch.otherwise) {
+        (Some(old), Some(_)) if look(old).map_err(FilesError::Look)?.is_none() => {
+            Ok(Cow::Owned(patch.renamed_otherwise()))
+        }
+        _ => Ok(Cow::Borrowed(patch)),
+    };
+    diff.files.iter().map(&mut named).collect()
+}
+
+/// The patches, those of one file made one: all hunks are about the file as it was. Files that change places are no such
+/// case, nor is one that is copied. Where one of two does more than change lines, it is not clear which of them its
+/// author saw last.
+fn merged(named: Vec<Cow<'_, FilePatch>>) -> Result<Vec<Cow<'_, FilePatch>>, PatchError> {
+    let mut patches: Vec<Cow<'_, FilePatch>> = Vec::with_capacity(named.len());
+    let mut ends: HashMap<Name, usize> = HashMap::new();
+    let moved: HashSet<Name> = named.iter().filter(|patch| patch.renames).filter_map(|it| it.old.clone()).collect();
+    for patch in named {
+        let Some(end) = patch.new.clone().or_else(|| patch.old.clone()) else { continue };
         let stays = patch.deletes || (!patch.renames && !patch.copies && patch.old.is_some());
-        if !ends.insert(end) || (stays && moved.contains(end)) {
-            let what = format!("the diff names it twice (again in line {}); send one patch for each file", patch.line);
-            return Err(PatchError::File { file: end.to_string(), what });
+        let first = ends.get(&end).and_then(|first| patches.get_mut(*first));
+        match first {
+            None if !(stays && moved.contains(&end)) => {
+                ends.insert(end, patches.len());
+                patches.push(patch);
+            }
+            Some(first) if only_edits(first) && only_edits(&patch) => {
+                if let Body::Text(hunks) = &mut first.to_mut().body {
+                    hunks.extend_from_slice(patch.hunks());
+                }
+            }
+            _ => {
+                let what =
+                    format!("the diff names it twice (again in line {}); send one patch for each file", patch.line);
+                return Err(PatchError::file(&end.to_string(), what));
+            }
         }
     }
-    Ok(())
+    Ok(patches)
 }
 
-struct Player<'d, L> {
+/// Whether a patch changes lines of a file that stays where it is, and nothing else.
+fn only_edits(patch: &FilePatch) -> bool {
+    let is_plain = !patch.renames && !patch.copies && !patch.deletes && patch.creates == Some(false);
+    is_plain && patch.new_mode.is_none() && matches!(&patch.body, Body::Text(hunks) if !hunks.is_empty())
+}
+
+struct Player<'d, L, T> {
     diff: &'d Diff,
     kind: Kind,
     look: L,
+    trusts: T,
     /// What the diff takes away, so that something else may come to be there.
     going: HashSet<Name>,
     written: u64,
@@ -95,9 +136,9 @@ struct Player<'d, L> {
     budget: usize,
 }
 
-impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
+impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>, T: Fn(&Name) -> bool> Player<'_, L, T> {
     fn file(&mut self, patch: &FilePatch) -> Result<Outcome, FilesError<E>> {
-        let conflict = |what: &str| PatchError::File { file: patch.label(), what: what.to_owned() };
+        let conflict = |what: &str| PatchError::file(&patch.label(), what);
         if self.kind == Kind::Sent && matches!(patch.body, Body::Binary(_)) {
             return Err(
                 conflict("a binary diff is not applied; send the file by writeFile with encoding base64").into()
@@ -127,17 +168,21 @@ impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
         if self.kind == Kind::Published {
             return Ok(apply::apply_exactly(&self.diff.text, patch, &before)?.into());
         }
+        if patch.takes_all {
+            return Ok(Arc::default());
+        }
         // Nothing is copied where nothing changes.
         if patch.hunks().is_empty() {
             return Ok(before);
         }
-        Ok(apply::apply(&self.diff.text, patch, &before, &mut self.budget)?.into())
+        let is_trusted = patch.old.as_ref().is_some_and(|old| (self.trusts)(old));
+        Ok(apply::apply(&self.diff.text, patch, &before, &mut self.budget, is_trusted)?.into())
     }
 
     /// The file that a patch starts from; `None` where it makes one.
     fn before(&mut self, patch: &FilePatch) -> Result<Option<Image>, FilesError<E>> {
         let Some(old) = &patch.old else { return Ok(None) };
-        let conflict = |what: &str| PatchError::File { file: old.to_string(), what: what.to_owned() };
+        let conflict = |what: &str| PatchError::file(&old.to_string(), what);
         match (self.look)(old).map_err(FilesError::Look)? {
             Some(image) => Ok(Some(image)),
             None if patch.creates.is_none() => Ok(None),
@@ -147,7 +192,7 @@ impl<E, L: FnMut(&Name) -> Result<Option<Image>, E>> Player<'_, L> {
 
     /// Whether a file may come to be at `name`.
     fn make_way(&mut self, name: &Name) -> Result<(), FilesError<E>> {
-        let conflict = |what: &str| PatchError::File { file: name.to_string(), what: what.to_owned() };
+        let conflict = |what: &str| PatchError::file(&name.to_string(), what);
         if !self.going.contains(name) && (self.look)(name).map_err(FilesError::Look)?.is_some() {
             return Err(conflict("the diff makes this file, but it is there already").into());
         }

@@ -34,6 +34,8 @@ pub(super) fn blank(line: usize) -> FilePatch {
         new: None,
         creates: None,
         deletes: false,
+        takes_all: false,
+        otherwise: None,
         renames: false,
         copies: false,
         old_mode: None,
@@ -65,9 +67,17 @@ impl GitHeader {
         let has = |keyword: &str| line.strip_prefix(keyword.as_bytes());
         let patch = &mut self.patch;
         if let Some(rest) = has("--- ") {
+            if names::is_null(rest) && !self.deletes && !patch.renames && !patch.copies {
+                (patch.creates, patch.old) = (Some(true), None);
+            }
             Self::side("---", &mut patch.old, rest, patch.creates == Some(true), self.strips)?;
+            self.agrees("---")?;
         } else if let Some(rest) = has("+++ ") {
+            if names::is_null(rest) && patch.creates != Some(true) && !patch.renames && !patch.copies {
+                self.deletes = true;
+            }
             Self::side("+++", &mut patch.new, rest, self.deletes, self.strips)?;
+            self.agrees("+++")?;
         } else if let Some(rest) = has("old mode ") {
             patch.old_mode = Some(mode(rest)?);
         } else if let Some(rest) = has("new mode ") {
@@ -127,6 +137,18 @@ impl GitHeader {
                 *known = Some(Name(found.ok_or(NO_NAME)?.to_vec()));
                 Ok(())
             }
+        }
+    }
+
+    /// Whether `---` and `+++` name the file of the `diff --git` line, where that names one on both sides.
+    fn agrees(&self, sign: &str) -> Result<(), Fault> {
+        let (Some(default), false) = (&self.default, self.patch.renames || self.patch.copies) else { return Ok(()) };
+        let found = if sign == "---" { &self.patch.old } else { &self.patch.new };
+        match found {
+            Some(found) if found != default => {
+                Err(format!("the header names two files: {sign} {found}, the \"diff --git\" line {default}"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -217,6 +239,17 @@ fn doubled(rest: &[u8], strips: bool) -> Option<Vec<u8>> {
     })
 }
 
+/// The names of a plain diff's two sides where these are not the same: nothing can be done with them, but they can be
+/// judged.
+pub(super) fn both(first: &[u8], second: &[u8], line: usize) -> FilePatch {
+    let name = |text, prefix: &[u8]| {
+        let name = names::whole_traditional(text).filter(|_| !names::is_null(text))?;
+        let rest = name.strip_prefix(prefix).map_or_else(|| name.clone(), <[u8]>::to_vec);
+        (!rest.is_empty()).then_some(Name(rest))
+    };
+    FilePatch { old: name(first, b"a/"), new: name(second, b"b/"), creates: Some(false), ..blank(line) }
+}
+
 /// Reads a plain diff's `---` and `+++` lines, given what follows the signs.
 pub(super) fn traditional(first: &[u8], second: &[u8], line: usize) -> Result<FilePatch, Fault> {
     let read = |text| if names::is_null(text) { None } else { Some(names::whole_traditional(text)) };
@@ -226,36 +259,61 @@ pub(super) fn traditional(first: &[u8], second: &[u8], line: usize) -> Result<Fi
         (Some(None), _) | (_, Some(None)) => return Err(NO_NAME.to_owned()),
         (old, new) => (old.flatten(), new.flatten()),
     };
-    let strips = strips(old.as_deref(), new.as_deref());
-    let strip = |name: Option<Vec<u8>>| name.and_then(|name| stripped(&name, strips).map(<[u8]>::to_vec));
     let (has_old, has_new) = (old.is_some(), new.is_some());
-    let (old, new) = (strip(old), strip(new));
-    // "file" beside "file.orig" or "file+": the shorter is meant.
-    let name = match (old, new) {
-        (Some(old), Some(new)) if new.len() > old.len() && new.starts_with(&old) => old,
-        (_, Some(new)) => new,
-        (Some(old), None) => old,
-        (None, None) => return Err(NO_NAME.to_owned()),
-    };
-    let name = Some(Name(name));
+    let is_doubled = old == new;
+    let name = Name(same_name(old, new)?);
     let patch = blank(line);
     Ok(if !has_old || has_new && names::is_epoch(first) {
-        FilePatch { new: name, creates: Some(true), ..patch }
+        FilePatch { new: Some(name), creates: Some(true), ..patch }
     } else if !has_new || names::is_epoch(second) {
-        FilePatch { old: name, creates: Some(false), deletes: true, ..patch }
+        FilePatch { old: Some(name), creates: Some(false), deletes: true, ..patch }
     } else {
-        FilePatch { old: name.clone(), new: name, ..patch }
+        let plain = [&b"a/"[..], b"b/"].iter().find_map(|prefix| name.as_bytes().strip_prefix(*prefix));
+        let otherwise = plain.filter(|rest| !rest.is_empty() && is_doubled).map(|rest| Name(rest.to_vec()));
+        FilePatch { old: Some(name.clone()), new: Some(name), otherwise, ..patch }
     })
 }
 
-/// Whether the names of a plain diff have a first component that goes.
-fn strips(old: Option<&[u8]>, new: Option<&[u8]>) -> bool {
-    let is_prefixed = |name: &[u8]| name.starts_with(b"a/") || name.starts_with(b"b/");
-    let is_flat = |name: &[u8]| !name.contains(&b'/');
-    match (old, new) {
-        (Some(old), Some(new)) if is_flat(old) || is_flat(new) => false,
-        (Some(old), Some(new)) => old != new || is_prefixed(old),
-        (Some(name), None) | (None, Some(name)) => is_prefixed(name),
-        (None, None) => false,
-    }
+/// What git writes before the names of the two sides, by its default and by `diff.mnemonicPrefix`.
+const PREFIXES: [(&[u8], &[u8]); 7] =
+    [(b"a/", b"b/"), (b"i/", b"w/"), (b"c/", b"i/"), (b"c/", b"w/"), (b"o/", b"w/"), (b"b/", b"a/"), (b"1/", b"2/")];
+
+/// What the copies of a file are called by that people and programs make before they change it.
+const SUFFIXES: [&[u8]; 3] = [b".orig", b"~", b"+"];
+
+/// The one name of a plain diff's two sides; one that is missing is `/dev/null`.
+fn same_name(old: Option<Vec<u8>>, new: Option<Vec<u8>>) -> Result<Vec<u8>, Fault> {
+    let plain = |name: Vec<u8>| {
+        let mut name = name.as_slice();
+        while let Some(rest) = name.strip_prefix(b"./") {
+            name = rest;
+        }
+        name.to_vec()
+    };
+    let (old, new) = (old.map(plain), new.map(plain));
+    let without = |name: &[u8], prefix: &[u8]| name.strip_prefix(prefix).map(<[u8]>::to_vec);
+    let name = match (old, new) {
+        (Some(old), None) => without(&old, b"a/").unwrap_or(old),
+        (None, Some(new)) => without(&new, b"b/").unwrap_or(new),
+        (Some(old), Some(new)) if old == new => new,
+        // As GNU patch and git have it: "file.orig" beside "file" is its copy from before.
+        (Some(old), Some(new)) if SUFFIXES.iter().any(|suffix| old.strip_suffix(*suffix) == Some(&new)) => new,
+        (Some(old), Some(new)) if SUFFIXES.iter().any(|suffix| new.strip_suffix(*suffix) == Some(&old)) => old,
+        (Some(old), Some(new)) => {
+            let pair = |(one, other): &(&[u8], &[u8])| {
+                let (old, new) = (without(&old, one)?, without(&new, other)?);
+                same_name(Some(old.clone()), Some(new)).ok().filter(|name| old.starts_with(name))
+            };
+            PREFIXES.iter().find_map(pair).ok_or_else(|| {
+                format!(
+                    "--- and +++ name two files, {} and {}; a rename needs \"rename from\" and \"rename to\" lines, and a \
+                     change the same name twice (a/path and b/path)",
+                    Name(old.clone()),
+                    Name(new.clone())
+                )
+            })?
+        }
+        (None, None) => Vec::new(),
+    };
+    if name.is_empty() { Err(NO_NAME.to_owned()) } else { Ok(name) }
 }

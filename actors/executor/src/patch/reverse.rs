@@ -1,5 +1,6 @@
 //! The way back: a file's patch turned around, and a published diff undone in memory.
 
+use super::hunk::Stated;
 use super::{Body, Diff, FilePatch, Hunk, binary};
 
 impl Diff {
@@ -48,10 +49,10 @@ impl FilePatch {
 impl Hunk {
     fn reversed(&self) -> Self {
         Self {
-            old_start: self.new_start,
+            stated: self.stated.map(|stated| Stated { old: stated.new, new: stated.old }),
             old_lines: self.new_lines,
-            new_start: self.old_start,
             new_lines: self.old_lines,
+            grown: -self.grown,
             is_reversed: !self.is_reversed,
             ..self.clone()
         }

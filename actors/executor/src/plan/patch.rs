@@ -3,40 +3,56 @@
 use std::collections::BTreeMap;
 
 use protocol::artifact::OpReport;
+use protocol::command::Expect;
 use protocol::path::RelativePath;
 use protocol::reason::Reason;
 
-use super::{PlanError, at, refuse};
+use super::{Place, PlanError, at, in_time, refuse};
 use crate::overlay::Overlay;
-use crate::patch::Name;
 use crate::patch::files::{self, FilesError, Kind, Outcome};
 use crate::patch::parse::Parsed;
+use crate::patch::{Name, PatchError};
 use crate::tree::TreeError;
 
-/// Applies all files of a diff, or none: one report a file.
+/// Applies all files of a patch, or none: one report a file. Where `expect` says what a file is, and that held, its hunks
+/// stand where their headers say.
 pub(super) fn play(
     overlay: &mut Overlay<'_>,
     parsed: &Parsed,
+    expect: &[(RelativePath, Expect)],
     op: &'static str,
-    place: &str,
+    place: &Place<'_>,
 ) -> Result<Vec<OpReport>, PlanError> {
+    let deadline = place.deadline;
+    let refused = |error: &PatchError| match error {
+        PatchError::TooMuch(what) => refuse(Reason::LimitExceeded, format!("{}: {what}", place.text)),
+        error => place.conflict(format!("{}: {error}", place.text), error.hints()),
+    };
     if let Some(fault) = &parsed.fault {
-        return Err(refuse(Reason::PatchConflict, format!("{place}: {fault}")));
+        return Err(refused(fault));
     }
+    let text = &place.text;
     let mut look = |name: &Name| {
-        let path = path(name, place)?;
+        in_time(deadline)?;
+        let path = path(name, text)?;
         match overlay.now(&path) {
             // A file above, or a folder: whether it makes room is seen when all deletions are done.
             Err(TreeError::NotFolder { .. } | TreeError::NotRegular { kind: "a folder", .. }) => Ok(None),
-            other => other.map_err(at(place)),
+            other => other.map_err(at(text)),
         }
     };
-    let outcomes = files::play(&parsed.diff, Kind::Sent, &mut look).map_err(|error| match error {
-        FilesError::Patch(error) => refuse(Reason::PatchConflict, format!("{place}: {error}")),
-        FilesError::TooLarge(what) => refuse(Reason::LimitExceeded, format!("{place}: {what}")),
+    let is_known = |name: &Name| {
+        let known = |(path, expect): &(RelativePath, Expect)| {
+            matches!(expect, Expect::Sha256(_)) && name.as_str() == Some(path.as_str())
+        };
+        expect.iter().any(known)
+    };
+    let outcomes = files::play(&parsed.diff, Kind::Sent, &mut look, is_known).map_err(|error| match error {
+        FilesError::Patch(error) => refused(&error),
+        FilesError::TooLarge(what) => refuse(Reason::LimitExceeded, format!("{text}: {what}")),
         FilesError::Look(error) => error,
     })?;
-    carry_over(overlay, &outcomes, place)?;
+    carry_over(overlay, &outcomes, text)?;
     Ok(outcomes.iter().map(|outcome| report(outcome, op)).collect())
 }
 

@@ -116,6 +116,6 @@ fn a_literal_is_held_to_the_size_it_says() {
         let found = played(diff.replacen(from, to, 1)).unwrap_err();
         assert!(found.contains(expected), "{from} → {to}: {found}");
     }
-    let looked = files::play(&parse(diff.into_bytes()).diff, Kind::Sent, |_| Ok::<_, Infallible>(None));
+    let looked = files::play(&parse(diff.into_bytes()).diff, Kind::Sent, |_| Ok::<_, Infallible>(None), |_| false);
     assert!(looked.unwrap_err().to_string().contains("a binary diff is not applied"));
 }

@@ -16,7 +16,7 @@ fn names_are_found_however_they_are_spelled() {
         ("--- x.rs.orig\t2026-01-01 10:00:00\n+++ x.rs\t2026-01-01 10:00:01\n", "x.rs"),
         ("--- x.rs.orig\t2026-01-01 10:00:00.123456789 +0100\n+++ x.rs\t2026-01-01 10:00:01.5 +01:00\n", "x.rs"),
         ("--- x.rs\n+++ x.rs~\n", "x.rs"),
-        ("--- old/src/x.rs\n+++ new/src/x.rs\n", "src/x.rs"),
+        ("--- ./src/x.rs\n+++ ./src/x.rs\n", "src/x.rs"),
         ("--- a/my file.rs\n+++ b/my file.rs\n", "my file.rs"),
         ("--- a/my file.rs\t\n+++ b/my file.rs\t\n", "my file.rs"),
         ("--- my file.rs 2026-01-01 10:00:00 +0000\n+++ my file.rs 2026-01-01 10:00:00 +0000\n", "my file.rs"),

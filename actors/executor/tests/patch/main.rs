@@ -10,15 +10,16 @@ mod conflicts;
 mod features;
 mod history;
 mod hostile;
+mod twins;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
 use std::process::Command;
 
-use executor::patch::Diff;
 use executor::patch::files::{self, FilesError, Kind};
 use executor::patch::parse::parse;
+use executor::patch::{Diff, Name};
 use executor::tree::Image;
 
 /// Path → content, and whether it is executable.
@@ -43,13 +44,14 @@ pub fn play_as(kind: Kind, before: &Files, diff: &Diff) -> Result<Files, String>
     if let Some(name) = names.find(|name| name.as_str().is_none()) {
         return Err(format!("a path must be UTF-8: {name}"));
     }
-    let outcomes = files::play(diff, kind, |name| {
+    let look = |name: &Name| {
         let image = |(content, executable): &(Vec<u8>, bool)| Image {
             content: content.as_slice().into(),
             bits: if *executable { 0o755 } else { 0o644 },
         };
         Ok::<_, Infallible>(before.get(name.as_str().unwrap()).map(image))
-    });
+    };
+    let outcomes = files::play(diff, kind, look, |_| false);
     let outcomes = outcomes.map_err(|error| match error {
         FilesError::Patch(error) => error.to_string(),
         FilesError::TooLarge(what) => what,

@@ -9,16 +9,19 @@ use crate::reason::Verdict;
 use crate::schema::{Fields, fault, quote};
 
 /// The ops' names in documents and results.
-pub const OP_NAMES: [&str; 6] = ["noop", "writeFile", "moveFile", "deleteFile", "replaceText", "applyDiff"];
+pub const OP_NAMES: [&str; 8] =
+    ["noop", "writeFile", "moveFile", "deleteFile", "replaceText", "insertText", "applyDiff", "applyPatch"];
+/// The ops whose files stand in the text of a patch.
+const PATCH_NAMES: [&str; 2] = ["applyDiff", "applyPatch"];
 /// The checks' names in documents and results.
 pub const CHECK_NAMES: [&str; 5] = ["exists", "absent", "sha256", "json", "run"];
 
 /// Which ops a command may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchType {
-    /// All but `applyDiff`.
+    /// All but `applyDiff` and `applyPatch`.
     Ops,
-    /// Only `applyDiff`.
+    /// Only `applyDiff` and `applyPatch`.
     Unified,
     /// All.
     Hybrid,
@@ -128,6 +131,18 @@ pub enum Expect {
     Absent,
 }
 
+/// How often a text must occur.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// Exactly so often.
+    Exactly(u64),
+    /// At least once.
+    All,
+}
+
+/// What must be true of the files of a patch before anything changes: path and precondition, in the order of the paths.
+pub type Expectations = Vec<(String, Expect)>;
+
 /// One step of a mutation. Paths are text as the document spells them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
@@ -172,8 +187,23 @@ pub enum Op {
         search: String,
         /// What to put in its place.
         replace: String,
-        /// How often `search` must occur, exactly.
-        count: u64,
+        /// How often `search` must occur.
+        count: Times,
+        /// The line on which the one that is meant begins, from 1; then others may occur.
+        line: Option<u64>,
+        /// Precondition on `path`.
+        expect: Option<Expect>,
+    },
+    /// Inserts lines after a line.
+    InsertText {
+        /// The file.
+        path: String,
+        /// The line after which, from 1; 0 is the file's start.
+        line: u64,
+        /// What to insert.
+        text: String,
+        /// The text of that line, without what ends it.
+        anchor: Option<String>,
         /// Precondition on `path`.
         expect: Option<Expect>,
     },
@@ -181,6 +211,15 @@ pub enum Op {
     ApplyDiff {
         /// The diff's text.
         diff: String,
+        /// Preconditions on its files.
+        expect: Expectations,
+    },
+    /// Applies a patch from `*** Begin Patch` to `*** End Patch`, of any number of files.
+    ApplyPatch {
+        /// The patch's text.
+        patch: String,
+        /// Preconditions on its files.
+        expect: Expectations,
     },
 }
 
@@ -194,17 +233,19 @@ impl Op {
             Self::MoveFile { .. } => "moveFile",
             Self::DeleteFile { .. } => "deleteFile",
             Self::ReplaceText { .. } => "replaceText",
+            Self::InsertText { .. } => "insertText",
             Self::ApplyDiff { .. } => "applyDiff",
+            Self::ApplyPatch { .. } => "applyPatch",
         }
     }
 
-    /// What `allowedActions` must name for this op; `None` is always allowed. What a diff needs stands in the diff, and
-    /// policy finds it there.
+    /// What `allowedActions` must name for this op; `None` is always allowed. What a patch needs stands in the patch,
+    /// and policy finds it there.
     #[must_use]
     pub const fn action(&self) -> Option<Action> {
         match self {
-            Self::Noop | Self::ApplyDiff { .. } => None,
-            Self::WriteFile { .. } | Self::ReplaceText { .. } => Some(Action::WriteFile),
+            Self::Noop | Self::ApplyDiff { .. } | Self::ApplyPatch { .. } => None,
+            Self::WriteFile { .. } | Self::ReplaceText { .. } | Self::InsertText { .. } => Some(Action::WriteFile),
             Self::MoveFile { .. } => Some(Action::MoveFile),
             Self::DeleteFile { .. } => Some(Action::DeleteFile),
         }
@@ -213,13 +254,13 @@ impl Op {
     pub(super) fn read(pointer: &str, value: &Value, patch_type: PatchType) -> Result<Self, Verdict> {
         let fields = Fields::of(pointer.to_owned(), value)?;
         let name = fields.string("op")?;
-        let is_diff = name == "applyDiff";
+        let is_diff = PATCH_NAMES.contains(&name);
         let misfit = match patch_type {
             PatchType::Ops if is_diff => {
-                Some("patchType \"ops\" allows every op but applyDiff; use \"unified\" or \"hybrid\"")
+                Some("patchType \"ops\" allows every op but applyDiff and applyPatch; use \"unified\" or \"hybrid\"")
             }
             PatchType::Unified if !is_diff => {
-                Some("patchType \"unified\" allows only applyDiff; use \"ops\" or \"hybrid\"")
+                Some("patchType \"unified\" allows only applyDiff and applyPatch; use \"ops\" or \"hybrid\"")
             }
             _ => None,
         };
@@ -239,9 +280,14 @@ impl Op {
                 Ok(Self::DeleteFile { path: fields.string("path")?.to_owned(), expect: expect(&fields)? })
             }
             "replaceText" => replace_text(&fields),
+            "insertText" => insert_text(&fields),
+            "applyPatch" => {
+                fields.only(&["op", "patch", "expect"])?;
+                Ok(Self::ApplyPatch { patch: fields.string("patch")?.to_owned(), expect: expectations(&fields)? })
+            }
             _ => {
-                fields.only(&["op", "diff"])?;
-                Ok(Self::ApplyDiff { diff: fields.string("diff")?.to_owned() })
+                fields.only(&["op", "diff", "expect"])?;
+                Ok(Self::ApplyDiff { diff: fields.string("diff")?.to_owned(), expect: expectations(&fields)? })
             }
         }
     }
@@ -285,30 +331,74 @@ fn move_file(fields: &Fields<'_>) -> Result<Op, Verdict> {
 }
 
 fn replace_text(fields: &Fields<'_>) -> Result<Op, Verdict> {
-    fields.only(&["op", "path", "search", "replace", "count", "expect"])?;
+    fields.only(&["op", "path", "search", "replace", "count", "line", "expect"])?;
     let search = fields.string("search")?.to_owned();
     if search.is_empty() {
         return Err(fault(&fields.at("search"), "must not be empty"));
+    }
+    let count = match fields.get("count") {
+        Some(Value::String(text)) if text == "all" => Times::All,
+        Some(Value::String(text)) => {
+            return Err(fault(&fields.at("count"), format!("must be a number or \"all\", found {}", quote(text))));
+        }
+        _ => Times::Exactly(fields.optional_whole("count", 1)?.unwrap_or(1)),
+    };
+    let line = fields.optional_whole("line", 1)?;
+    if line.is_some() && count != Times::Exactly(1) {
+        return Err(fault(&fields.at("line"), "names the one place that is meant, so that count must be 1"));
     }
     Ok(Op::ReplaceText {
         path: fields.string("path")?.to_owned(),
         search,
         replace: fields.string("replace")?.to_owned(),
-        count: fields.optional_whole("count", 1)?.unwrap_or(1),
+        count,
+        line,
         expect: expect(fields)?,
     })
 }
 
+fn insert_text(fields: &Fields<'_>) -> Result<Op, Verdict> {
+    fields.only(&["op", "path", "line", "text", "anchor", "expect"])?;
+    let line = fields.whole("line", 0)?;
+    let anchor = fields.optional_string("anchor")?.map(str::to_owned);
+    let expect = expect(fields)?;
+    if anchor.is_none() && !matches!(expect, Some(Expect::Sha256(_))) {
+        let what = "anchor (the text of that line) or expect.sha256 must say that the line is the right one";
+        return Err(fault(&fields.at("line"), what));
+    }
+    if anchor.is_some() && line == 0 {
+        return Err(fault(&fields.at("anchor"), "line 0 is the file's start and has no text; use expect.sha256"));
+    }
+    if anchor.as_deref().is_some_and(|text| text.contains('\n')) {
+        return Err(fault(&fields.at("anchor"), "must be one line, without its newline"));
+    }
+    let (path, text) = (fields.string("path")?.to_owned(), fields.string("text")?.to_owned());
+    Ok(Op::InsertText { path, line, text, anchor, expect })
+}
+
 fn expect(fields: &Fields<'_>) -> Result<Option<Expect>, Verdict> {
-    let Some(value) = fields.get("expect") else { return Ok(None) };
-    let pointer = fields.at("expect");
+    fields.get("expect").map(|value| expectation(fields.at("expect"), value)).transpose()
+}
+
+fn expectation(pointer: String, value: &Value) -> Result<Expect, Verdict> {
     let expect = Fields::of(pointer.clone(), value)?;
     expect.only(&["sha256", "absent"])?;
     match (expect.get("sha256"), expect.get("absent")) {
-        (Some(_), None) => hex(&expect, "sha256").map(|digest| Some(Expect::Sha256(digest))),
-        (None, Some(Value::Bool(true))) => Ok(Some(Expect::Absent)),
+        (Some(_), None) => hex(&expect, "sha256").map(Expect::Sha256),
+        (None, Some(Value::Bool(true))) => Ok(Expect::Absent),
         _ => Err(fault(&pointer, "must be {\"sha256\": hex} or {\"absent\": true}")),
     }
+}
+
+/// Preconditions by path.
+fn expectations(fields: &Fields<'_>) -> Result<Expectations, Verdict> {
+    let Some(value) = fields.get("expect") else { return Ok(Vec::new()) };
+    let pointer = fields.at("expect");
+    let Value::Object(object) = value else {
+        return Err(fault(&pointer, "must be an object: {\"path\": {\"sha256\": hex} or {\"absent\": true}}"));
+    };
+    let paths = Fields::new(pointer, object);
+    object.iter().map(|(path, value)| Ok((path.clone(), expectation(paths.at(path), value)?))).collect()
 }
 
 fn hex(fields: &Fields<'_>, key: &str) -> Result<Sha256, Verdict> {
