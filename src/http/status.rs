@@ -57,7 +57,7 @@ struct Commands {
     in_flight: usize,
     /// Filed since the start, whatever the outcome.
     filed: u64,
-    /// Removed since the start because the same bytes had been filed before.
+    /// Removed since the start because the same document, in whatever spelling, had been filed before.
     removed_quietly: u64,
     /// In the retries index.
     retries_pending: u64,
