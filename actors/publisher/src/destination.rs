@@ -113,10 +113,15 @@ fn hooks(
     fences: &Fences,
     [_, common]: &[PathBuf; 2],
 ) -> Result<(), programs::Danger> {
-    if !config.hooks || settings.get("core", None, "hookspath").is_some() {
+    if !config.hooks {
         return Ok(());
     }
-    let folder = common.join("hooks");
+    // The folder itself is judged with the other settings.
+    let folder = match settings.get("core", None, "hookspath").map(Path::new) {
+        None => common.join("hooks"),
+        Some(path) if path.is_absolute() => path.to_owned(),
+        Some(_) => return Ok(()),
+    };
     for name in HOOKS {
         if let Some(why) = fences.find(&folder.join(name)) {
             let what = format!("the hook {name}");

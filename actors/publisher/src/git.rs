@@ -37,6 +37,9 @@ const TERMINATION_GRACE: Duration = Duration::from_millis(500);
 /// How long the outputs are waited for once the child has ended: a grandchild may hold them open for ever.
 const DRAIN_GRACE: Duration = Duration::from_millis(200);
 
+/// The same where all of an output is needed: a busy machine may be slow to hand it over.
+const WHOLE_GRACE: Duration = Duration::from_secs(10);
+
 /// How often a wait looks whether it was called off.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 
@@ -79,6 +82,12 @@ pub enum GitError {
         /// What the writing said.
         source: std::io::Error,
     },
+    /// It ended, but its output did not, or there was more than is kept: nobody knows what is missing.
+    #[error("git {verb} ended, but not all of its output came")]
+    Cut {
+        /// The subcommand.
+        verb: String,
+    },
     /// It ended with an error.
     #[error("git {verb} failed ({status}): {message}")]
     Failed {
@@ -100,6 +109,8 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Its standard error.
     pub stderr: Vec<u8>,
+    /// Whether all of its standard output came.
+    pub is_whole: bool,
 }
 
 /// How to run git in one work tree.
@@ -178,7 +189,7 @@ impl Git {
     /// # Errors
     /// When it does not start, or does not end in time.
     pub fn run_with(&self, options: &[&str], args: &[&str]) -> Result<Output, GitError> {
-        self.spawn(self.command(), options, args, None)
+        self.spawn(self.command(), options, args, None, DRAIN_GRACE)
     }
 
     /// Runs `git <options> <args>` and expects it to read all of its input, and to succeed; returns its standard output.
@@ -195,7 +206,7 @@ impl Git {
                 let _nobody_waits = done.send(result);
             });
         };
-        let output = self.spawn(self.command(), options, args, Some(Box::new(input)))?;
+        let output = self.spawn(self.command(), options, args, Some(Box::new(input)), DRAIN_GRACE)?;
         if !output.status.success() {
             return Err(failure(args, &output));
         }
@@ -215,8 +226,7 @@ impl Git {
 
     /// Runs `git <args>`, which asks the configuration as a person's git reads it and runs nothing.
     pub(crate) fn list_settings(&self, args: &[&str]) -> Result<Vec<u8>, GitError> {
-        let output = self.spawn(environment::plain(&self.fenced), &[], args, None)?;
-        if output.status.success() { Ok(output.stdout) } else { Err(failure(args, &output)) }
+        whole(args, self.spawn(environment::plain(&self.fenced), &[], args, None, WHOLE_GRACE)?)
     }
 
     fn spawn(
@@ -225,6 +235,7 @@ impl Git {
         options: &[&str],
         args: &[&str],
         input: Option<Feeder<'_>>,
+        drain: Duration,
     ) -> Result<Output, GitError> {
         let verb = args.first().copied().unwrap_or_default().to_owned();
         command.args(options).args(args).current_dir(&self.cloud);
@@ -241,16 +252,17 @@ impl Git {
             input(stdin);
         }
         let status = self.wait(child, &verb)?;
-        Ok(Output { status, stdout: out.take(), stderr: err.take() })
+        let (stdout, is_whole) = out.take(drain);
+        let (stderr, _) = err.take(DRAIN_GRACE);
+        Ok(Output { status, stdout, stderr, is_whole })
     }
 
-    /// Runs `git <args>` and expects it to succeed; returns its standard output.
+    /// Runs `git <args>` and expects it to succeed; returns its whole standard output.
     ///
     /// # Errors
-    /// Also when it ends with an error.
+    /// Also when it ends with an error, or its output does not come to an end.
     pub fn check(&self, args: &[&str]) -> Result<Vec<u8>, GitError> {
-        let output = self.run(args)?;
-        if output.status.success() { Ok(output.stdout) } else { Err(failure(args, &output)) }
+        whole(args, self.spawn(self.command(), &[], args, None, WHOLE_GRACE)?)
     }
 
     fn command(&self) -> Command {
@@ -308,16 +320,27 @@ fn end_group(pid: u32, ended: &Receiver<std::io::Result<ExitStatus>>) {
     let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
 }
 
+/// The standard output of a child that succeeded, if all of it came.
+fn whole(args: &[&str], output: Output) -> Result<Vec<u8>, GitError> {
+    match output {
+        output if !output.status.success() => Err(failure(args, &output)),
+        output if output.is_whole => Ok(output.stdout),
+        _ => Err(GitError::Cut { verb: args.first().copied().unwrap_or_default().to_owned() }),
+    }
+}
+
 /// One output of a child, read by a thread of its own.
 struct Collected {
     bytes: Arc<Mutex<Vec<u8>>>,
-    done: Receiver<()>,
+    /// Whether all of it was kept, once it has ended.
+    done: Receiver<bool>,
 }
 
 impl Collected {
-    fn take(self) -> Vec<u8> {
-        let _all_read = self.done.recv_timeout(DRAIN_GRACE);
-        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What came within `grace`, and whether that is all.
+    fn take(self, grace: Duration) -> (Vec<u8>, bool) {
+        let is_whole = self.done.recv_timeout(grace).unwrap_or(false);
+        (std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner)), is_whole)
     }
 }
 
@@ -326,15 +349,26 @@ fn collect(pipe: Option<impl Read + Send + 'static>, limit: usize) -> Collected 
     let (done, ended) = channel();
     let kept = Arc::clone(&bytes);
     std::thread::spawn(move || {
-        let mut chunk = [0; 8192];
+        let (mut chunk, mut is_whole) = ([0; 8192], true);
         if let Some(mut pipe) = pipe {
-            while let Ok(read @ 1..) = pipe.read(&mut chunk) {
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = limit.saturating_sub(kept.len());
-                kept.extend_from_slice(chunk.get(..read.min(room)).unwrap_or_default());
+            loop {
+                match pipe.read(&mut chunk) {
+                    Ok(0) => break,
+                    Ok(read) => {
+                        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                        let room = limit.saturating_sub(kept.len());
+                        is_whole &= read <= room;
+                        kept.extend_from_slice(chunk.get(..read.min(room)).unwrap_or_default());
+                    }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(_) => {
+                        is_whole = false;
+                        break;
+                    }
+                }
             }
         }
-        let _nobody_waits = done.send(());
+        let _nobody_waits = done.send(is_whole);
     });
     Collected { bytes, done: ended }
 }
@@ -416,6 +450,20 @@ mod tests {
         let cancel = Arc::new(AtomicBool::new(true));
         let git = Git::new(&std::env::temp_dir(), Duration::from_secs(1000), cancel);
         assert!(matches!(git.run(&["-c", "alias.x=!sleep 1000", "x"]), Err(GitError::Cancelled { .. })));
+    }
+
+    #[test]
+    fn an_output_that_does_not_end_is_not_taken_for_whole() {
+        let git = git(GRACE);
+        // What the child started holds the output open.
+        let args = ["-c", "alias.x=!sleep 1000 & echo $!", "x"];
+        let output = git.run(&args).unwrap();
+        assert!(output.status.success() && !output.is_whole);
+        let pid: i32 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+        assert!(matches!(whole(&args, output), Err(GitError::Cut { .. })));
+        assert_eq!(git.check(&["-c", "alias.x=!echo all", "x"]).unwrap(), b"all\n");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use gix::objs::Kind;
 use crate::commit;
 use crate::core::Core;
 use crate::error::WorkError;
+use crate::git::GitError;
 use crate::keep;
 use crate::merge::{self, MergeError};
 use crate::refs::{self, BASE, UPSTREAM};
@@ -309,6 +310,9 @@ impl Core {
 
     fn merge_base(&self, one: ObjectId, other: ObjectId) -> Result<Option<ObjectId>, WorkError> {
         let output = self.git.run(&["merge-base", &one.to_string(), &other.to_string()])?;
+        if output.status.success() && !output.is_whole {
+            return Err(GitError::Cut { verb: "merge-base".to_owned() }.into());
+        }
         let line = output.stdout.split(|byte| *byte == b'\n').next().unwrap_or_default();
         Ok(ObjectId::from_hex(line).ok())
     }

@@ -96,10 +96,10 @@ pub const VARIABLES: [&str; 5] = ["GIT_SSH_COMMAND", "GIT_SSH", "GIT_ASKPASS", "
 pub const CONFIGURATION: [&str; 4] = ["HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"];
 
 /// Programs that run a file which they are given by name, and look for it where they are started: in CLOUD.
-const INTERPRETERS: [&str; 34] = [
+const INTERPRETERS: [&str; 35] = [
     "sh", "bash", "dash", "ash", "ksh", "zsh", "fish", "busybox", ".", "source", "python", "python2", "python3",
     "perl", "ruby", "node", "nodejs", "deno", "bun", "php", "lua", "tclsh", "make", "npm", "npx", "yarn", "pnpm",
-    "cargo", "just", "rake", "bundle", "poetry", "uv", "java",
+    "cargo", "just", "rake", "bundle", "poetry", "uv", "java", "pwsh",
 ];
 
 /// Words of a shell's that a program's name follows.
@@ -331,6 +331,8 @@ impl Words<'_> {
         }
         // Of a program that runs files: its name, until the file has come.
         let mut interpreter: Option<String> = None;
+        // Whether ssh reads a configuration, which can name programs, from the next word.
+        let (mut is_ssh, mut reads_next) = (false, false);
         let mut at_start = true;
         for word in split(value.strip_prefix('!').unwrap_or(value), self.variable) {
             let Some(word) = word else {
@@ -342,12 +344,22 @@ impl Words<'_> {
                 return Err("it cannot be told which program a variable in it names".to_owned());
             }
             let is_path = word.contains('/') || word.starts_with('~') || (word == ".." || word == "." && !begins);
-            if is_path {
+            let configuration = word.strip_prefix("-F").filter(|file| is_ssh && !file.is_empty());
+            if is_path || std::mem::take(&mut reads_next) {
                 self.word(&word)?;
+            } else if let Some(file) = configuration {
+                self.word(file)?;
             }
+            reads_next = is_ssh && word == "-F";
             let name = word.rsplit('/').next().unwrap_or_default();
-            if INTERPRETERS.contains(&name) && (begins || name != ".") {
-                interpreter = Some(name.to_owned());
+            if begins {
+                is_ssh = name == "ssh";
+            }
+            // `python3.12` is one, too.
+            let family = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
+            let is_one = |name: &str| INTERPRETERS.contains(&name);
+            if (is_one(name) || !family.is_empty() && is_one(family)) && (begins || name != ".") {
+                interpreter = Some(family.to_owned()).filter(|family| !family.is_empty()).or(Some(name.to_owned()));
             } else if let Some(program) = &interpreter {
                 let given = word.strip_prefix('-').filter(|options| !options.starts_with('-'));
                 match given {
