@@ -27,7 +27,7 @@ pub fn format(bytes: &[u8]) -> ObjectFormat {
 /// When it does not fit.
 pub fn play(kind: Kind, before: &Files, diff: &Diff) -> Result<Files, FilesError<Infallible>> {
     let look = |name: &executor::patch::Name| Ok(name.as_str().and_then(|name| before.get(name)).cloned());
-    let outcomes = files::play(diff, kind, look)?;
+    let outcomes = files::play(diff, kind, look, |_| false)?;
     let mut after = before.clone();
     for (name, image) in files::result(&outcomes) {
         let Some(name) = name.as_str() else {
