@@ -254,7 +254,9 @@ fn open_odb(places: &Places, kind: Kind) -> Result<gix::odb::Handle, WorkError> 
 /// What the configuration says of the objects' names; a configuration that cannot be read ends the start.
 fn object_format(places: &Places) -> Result<Kind, OpenError> {
     let file = places.common.join("config");
-    let Some(bytes) = places::read(&file).map_err(|e| refused(&file, e.to_string(), "see to its permissions"))? else {
+    let Some(bytes) =
+        places::read_through(&file).map_err(|e| refused(&file, e.to_string(), "see to its permissions"))?
+    else {
         return Err(lost_config(places, &file, "missing"));
     };
     if bytes.iter().all(|byte| *byte == 0 || byte.is_ascii_whitespace()) {

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::flight::Flight;
 use crate::hints::Hint;
 use crate::queue::{MAX_ENTRIES, Next, Queue};
-use crate::scan::{Asked, Done, Job, Reader, Scanner, Why};
+use crate::scan::{Asked, Done, Job, MAX_STRANGERS, Reader, Scanner, Why};
 use crate::status::WatcherStatus;
 
 /// The most files that are read at once before the first of them goes.
@@ -61,6 +61,8 @@ pub struct Watcher {
     asked: Asked,
     /// It is being asked which of the ignored names came by a commit.
     asking: bool,
+    /// Ignored names of which nobody could tell, or for which there was no room.
+    unanswered: Vec<std::ffi::OsString>,
     rescan: Duration,
     port: Port<Candidate>,
     status: Arc<WatcherStatus>,
@@ -111,6 +113,7 @@ impl Watcher {
             },
             asked,
             asking: false,
+            unanswered: Vec::new(),
             rescan: Duration::from_secs(config.rescan_secs.max(1)),
             port,
             flight: Flight::new(Arc::clone(&wake), Arc::clone(&status)),
@@ -323,25 +326,32 @@ impl Watcher {
     /// sooner than at the next periodic scan, so that what producers write beside their commands is gone by then.
     fn ask_about_strangers(&mut self, ctx: &mut Context<Self>) {
         let Some(scanner) = &mut self.scanner else { return };
-        if self.asking || self.paused || scanner.strangers.is_empty() {
+        if self.asking || self.paused || scanner.strangers.is_empty() && self.unanswered.is_empty() {
             return;
         }
         self.asking = true;
-        let (names, committed) = (std::mem::take(&mut scanner.strangers), Arc::clone(&self.asked.committed));
+        let (mut names, committed) = (std::mem::take(&mut self.unanswered), Arc::clone(&self.asked.committed));
+        // Of further ones the scanner remembers but so many until they are asked about.
+        if names.len() < MAX_STRANGERS {
+            names.append(&mut scanner.strangers);
+        }
         let work = move |reader: &mut Reader| (reader.committed(&names, &committed), names);
         effect(self, ctx, self.reader.clone(), work, |actor, ctx, outcome| {
             actor.asking = false;
             let found = match outcome {
                 Ok((_, (Some(found), _))) => found,
                 Ok((_, (None, names))) => {
-                    // It is asked again.
-                    actor.scanner.iter_mut().for_each(|scanner| scanner.strangers.clone_from(&names));
+                    // It is asked again, beside what came meanwhile. A scan may have the scanner now.
+                    actor.unanswered = names;
                     return;
                 }
                 Err(panicked) => return actor.panicked_in("ask", &panicked, ctx),
             };
             for (next, kind) in found {
-                let Some(ticket) = actor.flight.board(&next.name, next.stamp, 0, next.first_seen) else { break };
+                let Some(ticket) = actor.flight.board(&next.name, next.stamp, 0, next.first_seen) else {
+                    actor.unanswered.push(next.name.to_os_string());
+                    continue;
+                };
                 let content = Content::NotRegular { kind, bytes: next.name.as_encoded_bytes().into() };
                 actor.outbox.push_back(Candidate { ticket, content, received_at: Utc::now() });
             }

@@ -50,7 +50,7 @@ pub(crate) enum Why {
 }
 
 /// The most ignored names of which it is asked at a time whether they came by a commit.
-const MAX_STRANGERS: usize = 1_000;
+pub(crate) const MAX_STRANGERS: usize = 1_000;
 
 /// All that a scan needs; it is lent to the blocking thread.
 pub(crate) struct Scanner {

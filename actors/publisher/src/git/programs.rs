@@ -22,6 +22,8 @@ pub enum Rule {
     Unused,
     /// A child may run it: it has to lie outside.
     Program,
+    /// The same of one that git runs without a shell: all of the value is its name, spaces and all.
+    Executable,
     /// The operator's hooks: switched off unless they are wished for, and then they have to lie outside.
     Hooks,
     /// Further configuration: it has to lie outside.
@@ -36,11 +38,11 @@ pub const TABLE: &[(&str, Rule)] = &[
     ("include.path", Rule::Include),
     ("includeif.*.path", Rule::Include),
     ("core.sshcommand", Rule::Program),
-    ("core.askpass", Rule::Program),
+    ("core.askpass", Rule::Executable),
     ("core.gitproxy", Rule::Program),
     ("core.alternaterefscommand", Rule::Program),
     ("credential.*.helper", Rule::Program),
-    ("gpg.*.program", Rule::Program),
+    ("gpg.*.program", Rule::Executable),
     ("gpg.ssh.defaultkeycommand", Rule::Program),
     ("remote.*.uploadpack", Rule::Program),
     ("remote.*.receivepack", Rule::Program),
@@ -91,6 +93,9 @@ pub const TABLE: &[(&str, Rule)] = &[
 
 /// Variables of the operator's that name a program.
 pub const VARIABLES: [&str; 5] = ["GIT_SSH_COMMAND", "GIT_SSH", "GIT_ASKPASS", "GIT_PROXY_COMMAND", "GIT_EXEC_PATH"];
+
+/// Those of them that are run without a shell: editors set them to paths with spaces.
+const BARE: [&str; 2] = ["GIT_SSH", "GIT_ASKPASS"];
 
 /// Variables that lead to configuration.
 pub const CONFIGURATION: [&str; 4] = ["HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"];
@@ -240,7 +245,8 @@ pub fn judge(
     }
     for name in VARIABLES {
         let Some(value) = variable(name) else { continue };
-        words.command(&value).map_err(|why| {
+        let judged = if BARE.contains(&name) { words.executable(&value) } else { words.command(&value) };
+        judged.map_err(|why| {
             let remedy = format!("give a program that lies elsewhere, with its full path, or unset {name}");
             Danger { what: format!("the variable {name}"), why, remedy }
         })?;
@@ -284,6 +290,7 @@ impl Words<'_> {
                 _ => self.address(&entry.value),
             },
             Some(Rule::Program) => self.command(&entry.value),
+            Some(Rule::Executable) => self.executable(&entry.value),
         }
     }
 
@@ -322,6 +329,11 @@ impl Words<'_> {
             Some(why) => Err(why),
             None => Ok(()),
         }
+    }
+
+    /// A program that is run without a shell. One without a slash is looked for in `PATH`.
+    fn executable(&self, value: &str) -> Result<(), String> {
+        if value.contains('/') { self.path(value, &self.fences.cloud) } else { Ok(()) }
     }
 
     /// Something that a shell, or git, is to run. Whatever in it could be a file where others write is refused.

@@ -80,7 +80,12 @@ impl Faults {
             }
         }
         let info = objects.join("info");
-        let graphs = places::files(&info.join("commit-graphs"));
+        // What somebody writes there at this moment (`tmp_graph_…`, a lock) is his.
+        let is_graph = |file: &PathBuf| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name == "commit-graph-chain" || name.starts_with("graph-") && name.ends_with(".graph")
+        };
+        let graphs = places::files(&info.join("commit-graphs")).into_iter().filter(is_graph);
         let derived = [packs.join("multi-pack-index"), info.join("commit-graph")];
         let derived = derived.into_iter().chain(graphs).chain(ending(&packs, &["rev", "bitmap", "mtimes"]));
         for file in derived {

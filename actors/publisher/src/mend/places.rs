@@ -135,6 +135,11 @@ pub(crate) fn read(file: &Path) -> Result<Option<Vec<u8>>, WorkError> {
     }
 }
 
+/// The same where git follows a link: what `git-new-workdir`, `repo` and people put there.
+pub(crate) fn read_through(file: &Path) -> Result<Option<Vec<u8>>, WorkError> {
+    read(&file.canonicalize().unwrap_or_else(|_| file.to_owned()))
+}
+
 /// Every regular file beneath `folder`, through no link, up to a bound.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let (mut folders, mut found, mut seen) = (vec![folder.to_owned()], Vec::new(), 0);

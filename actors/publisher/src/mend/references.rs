@@ -60,6 +60,8 @@ pub(crate) fn loose(places: &Places, kind: Kind) -> Result<BTreeMap<String, Valu
 pub(crate) struct Packed {
     /// What the tags among them lead to is noted, too.
     pub(crate) refs: BTreeMap<String, (ObjectId, Option<ObjectId>)>,
+    /// Those whose names are no UTF-8, which git allows: they are nobody's business here, and stay as they are.
+    strangers: BTreeMap<Vec<u8>, (ObjectId, Option<ObjectId>)>,
     /// Whether its first line tells how the others are to be read.
     header: Option<String>,
     /// What is wrong with it.
@@ -71,9 +73,9 @@ pub(crate) fn packed_path(places: &Places) -> PathBuf {
     places.common.join("packed-refs")
 }
 
-/// Reads it; what cannot be read of it is left out.
+/// Reads it; what cannot be read of it is left out. Git follows a link in its place.
 pub(crate) fn packed(places: &Places, kind: Kind) -> Result<Packed, WorkError> {
-    Ok(places::read(&packed_path(places))?.map(|bytes| Packed::parse(&bytes, kind)).unwrap_or_default())
+    Ok(places::read_through(&packed_path(places))?.map(|bytes| Packed::parse(&bytes, kind)).unwrap_or_default())
 }
 
 impl Packed {
@@ -81,19 +83,29 @@ impl Packed {
         let mut packed = Self::default();
         let whole = bytes.last() == Some(&b'\n');
         let mut fine = whole;
-        let mut last: Option<String> = None;
+        let mut last: Option<Vec<u8>> = None;
         let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
         for (at, line) in lines.iter().enumerate() {
-            let Ok(text) = std::str::from_utf8(line) else {
-                (fine, last) = (false, None);
-                continue;
-            };
             let cut = !whole && at + 1 == lines.len();
             let id = |hex: &str| ObjectId::from_hex(hex.as_bytes()).ok().filter(|id| id.kind() == kind);
+            let Ok(text) = std::str::from_utf8(line) else {
+                let Some((stranger, name)) = stranger(line, kind).filter(|_| !cut) else {
+                    (fine, last) = (false, None);
+                    continue;
+                };
+                fine &= last.as_deref().is_none_or(|last| last < name);
+                packed.strangers.insert(name.to_owned(), (stranger, None));
+                last = Some(name.to_owned());
+                continue;
+            };
             if at == 0 && text.starts_with("# pack-refs with:") && !cut {
                 packed.header = Some(text.to_owned());
             } else if let Some(hex) = text.strip_prefix('^') {
-                match (id(hex), last.as_ref().and_then(|name| packed.refs.get_mut(name))) {
+                let entry = last.as_deref().and_then(|name| match std::str::from_utf8(name) {
+                    Ok(name) => packed.refs.get_mut(name),
+                    Err(_) => packed.strangers.get_mut(name),
+                });
+                match (id(hex), entry) {
                     (Some(id), Some(entry)) => entry.1 = Some(id),
                     _ => fine = false,
                 }
@@ -103,9 +115,9 @@ impl Packed {
                 && !cut
             {
                 // Those who look for a name rely on the order that the first line promises.
-                fine &= last.as_deref().is_none_or(|last| last < name);
+                fine &= last.as_deref().is_none_or(|last| last < name.as_bytes());
                 packed.refs.insert(name.to_owned(), (id, None));
-                last = Some(name.to_owned());
+                last = Some(name.as_bytes().to_owned());
             } else {
                 (fine, last) = (false, None);
             }
@@ -118,15 +130,29 @@ impl Packed {
     /// The file with what could be read of it.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         // Without the promise of what tags lead to: a line of it may be among those that are gone.
-        let mut text = String::from("# pack-refs with: sorted \n");
-        for (name, (id, leads_to)) in &self.refs {
-            text += &format!("{id} {name}\n");
+        let mut text = b"# pack-refs with: sorted \n".to_vec();
+        let refs = self.refs.iter().map(|(name, to)| (name.as_bytes(), to));
+        let all: BTreeMap<&[u8], _> =
+            refs.chain(self.strangers.iter().map(|(name, to)| (name.as_slice(), to))).collect();
+        for (name, (id, leads_to)) in all {
+            text.extend_from_slice(format!("{id} ").as_bytes());
+            text.extend_from_slice(name);
+            text.push(b'\n');
             if let Some(id) = leads_to {
-                text += &format!("^{id}\n");
+                text.extend_from_slice(format!("^{id}\n").as_bytes());
             }
         }
-        text.into_bytes()
+        text
     }
+}
+
+/// A line's id and name, where the name is no UTF-8.
+fn stranger(line: &[u8], kind: Kind) -> Option<(ObjectId, &[u8])> {
+    let at = line.iter().position(|byte| *byte == b' ')?;
+    let (hex, name) = (line.get(..at)?, line.get(at + 1..)?);
+    let id = ObjectId::from_hex(hex).ok().filter(|id| id.kind() == kind)?;
+    let valid = name.starts_with(b"refs/") && FullName::try_from(gix::bstr::BString::from(name)).is_ok();
+    valid.then_some((id, name))
 }
 
 #[cfg(test)]
@@ -163,6 +189,12 @@ mod tests {
             let cut = Packed::parse(&text.as_bytes()[..cut], Kind::Sha1);
             assert!(cut.refs.iter().all(|(name, (id, _))| whole.refs[name].0 == *id), "{cut:?}");
         }
+        let mut named = format!("# pack-refs with: peeled fully-peeled sorted \n{a} refs/heads/caf").into_bytes();
+        named.extend_from_slice(b"\xe9\n");
+        named.extend_from_slice(format!("{b} refs/tags/y\n^{a}\n").as_bytes());
+        let strange = Packed::parse(&named, Kind::Sha1);
+        assert_eq!((strange.damage, strange.refs.len(), strange.strangers.len()), (None, 1, 1));
+        assert_eq!(Packed::parse(&strange.bytes(), Kind::Sha1).strangers, strange.strangers);
         assert_eq!(Packed::parse(b"", Kind::Sha1).damage, Some("empty"));
         assert_eq!(Packed::parse(&[0; 9], Kind::Sha1).damage, Some("zeroed"));
         let unsorted = text.replace("refs/heads/x", "refs/zz");

@@ -13,12 +13,13 @@ pub(crate) struct Move {
 
 /// A line without its end, if it is whole: `<old> <new> <name> <<mail>> <seconds> <zone>\t<why>`.
 fn parse(line: &[u8]) -> Option<Move> {
-    let text = std::str::from_utf8(line).ok()?;
-    let (who, why) = text.split_once('\t').unwrap_or((text, ""));
-    let (old, rest) = who.split_once(' ')?;
-    let (new, rest) = rest.split_once(' ')?;
+    // Names and subjects are bytes to git, in whatever encoding; of both, only a mail's end is a `>` before the time.
+    let text = String::from_utf8_lossy(line);
+    let (who, rest) = text.split_once("> ")?;
+    let (time, why) = rest.split_once('\t').unwrap_or((rest, ""));
+    let (old, who) = who.split_once(' ')?;
+    let (new, _) = who.split_once(' ')?;
     ObjectId::from_hex(old.as_bytes()).ok().filter(|_| old.len() == new.len())?;
-    let (_, time) = rest.rsplit_once("> ")?;
     let (seconds, zone) = time.split_once(' ')?;
     let timed = seconds.parse::<i64>().is_ok() && zone.len() == 5 && zone.parse::<i32>().is_ok();
     let to = ObjectId::from_hex(new.as_bytes()).ok()?;
@@ -71,6 +72,24 @@ mod tests {
         assert_eq!(without_damage(&zeroed).unwrap(), line(&two, "commit: b").as_bytes());
         assert_eq!(without_damage(&[0; 9]).unwrap(), b"");
         assert_eq!(without_damage(b""), None);
+    }
+
+    #[test]
+    fn what_is_no_utf8_is_no_damage() {
+        let (zero, one) = ("0".repeat(40), "1".repeat(40));
+        let line = |name: &[u8], why: &[u8]| {
+            let (ids, time) = (format!("{zero} {one} "), b" <a@b> 1700000000 +0100\t");
+            [ids.as_bytes(), name, time, why, b"\n"].concat()
+        };
+        for (name, why) in [
+            (b"J\xf6rg".as_slice(), b"commit: x".as_slice()),
+            (b"A Person", b"commit: Fa\xe7ade > 1 +1"),
+            (b"A\tTab", b"commit: a\tb"),
+        ] {
+            let log = line(name, why);
+            assert_eq!(without_damage(&log), None, "{log:?}");
+            assert_eq!(moves(&log).last().unwrap().to.to_string(), one);
+        }
     }
 
     #[test]

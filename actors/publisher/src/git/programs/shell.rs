@@ -16,7 +16,13 @@ pub fn split(line: &str, variable: &dyn Fn(&str) -> Option<String>) -> Vec<Optio
     };
     while let Some(letter) = letters.next() {
         match letter {
-            '\'' | '"' | '\\' => {}
+            '\'' | '"' => {}
+            // A space that is escaped belongs to the word: `/mnt/c/Program\ Files/…`.
+            '\\' => match letters.peek().copied() {
+                Some(' ') => word.extend(letters.next()),
+                Some('\\') => letters.by_ref().take(1).for_each(drop),
+                _ => {}
+            },
             '$' => {
                 let braced = letters.next_if_eq(&'{').is_some();
                 let mut name = String::new();

@@ -79,11 +79,25 @@ fn programs_that_lie_elsewhere_are_left_alone() {
         "/srv/cloudy/ask",
         "/srv/site/.direnv/ask",
         "/srv/cloud/.git/ask",
+        "/mnt/c/Program\\ Files/Git/mingw64/bin/git-credential-manager.exe",
         "!aws --endpoint https://example.org/srv/cloud credential-helper $@",
     ];
     for value in right {
         assert_eq!(judged(&[&format!("credential.helper={value}")], false), Ok(()), "{value}");
     }
+}
+
+#[test]
+fn what_is_run_without_a_shell_may_have_spaces_in_its_path() {
+    for key in ["core.askpass", "gpg.program", "gpg.ssh.program"] {
+        for value in ["/opt/Visual Studio Code/ask pass.sh", "gpg2", "~/my bin/ask"] {
+            assert_eq!(judged(&[&format!("{key}={value}")], false), Ok(()), "{key}={value}");
+        }
+        for value in ["/srv/cloud/ask", "./ask", "my bin/ask", "/opt/../srv/site/an ask"] {
+            assert!(judged(&[&format!("{key}={value}")], false).is_err(), "{key}={value}");
+        }
+    }
+    assert!(judged(&["credential.helper=/opt/a\\\\ ./ask"], false).is_err(), "two words to a shell");
 }
 
 #[test]
@@ -127,5 +141,6 @@ fn variables_are_judged_as_settings_are() {
     ] {
         assert_eq!(ask(name, value), Err(format!("the variable {name}")));
     }
+    assert_eq!(ask("GIT_ASKPASS", "/Applications/Visual Studio Code.app/Contents/askpass.sh"), Ok(()));
     assert_eq!((ask("HOME", "/srv/site"), ask("GIT_SSH", "/opt/ssh")), (Ok(()), Ok(())));
 }
