@@ -294,7 +294,7 @@ impl Queue {
     /// comes last. What goes is on disk still. Returns false where the new one has to stay there.
     fn make_room(&mut self, place: Option<&Place>) -> bool {
         self.overflow = true;
-        let refused = place.and_then(|_| self.unsigned.last().cloned());
+        let refused = place.and_then(|_| self.unsigned.last().or_else(|| self.large.last()).cloned());
         let last = match (refused, self.pending.last()) {
             (Some(refused), _) => refused,
             (None, Some(last)) if place.is_some_and(|place| place < last) => {

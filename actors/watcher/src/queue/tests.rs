@@ -167,6 +167,23 @@ fn forged_documents_without_end_take_no_room_from_a_signed_one() {
 }
 
 #[test]
+fn files_over_the_size_bound_without_end_take_no_room_from_a_signed_document() {
+    let (mut queue, now) = (Queue::new(SETTLE, 4), Instant::now());
+    for _ in 0..2 {
+        queue.begin_scan();
+        for name in ["1", "2", "3", "4", "5", "6", "a", "b"] {
+            let look = if name < "a" { Look::TooLarge(SETTLE) } else { Look::Document(key(name)) };
+            if queue.sighted(OsStr::new(name), &stamp(1), now) {
+                queue.looked(OsStr::new(name), stamp(1), look, now);
+            }
+        }
+        queue.end_scan();
+    }
+    assert_eq!(drain(&mut queue), ["a", "b"]);
+    assert!(queue.next_large().is_some(), "the others still wait");
+}
+
+#[test]
 fn a_folder_that_stays_is_never_taken_up_again() {
     let (mut queue, mut now) = (Queue::new(SETTLE, 100), Instant::now());
     let (name, mut folder) = (OsStr::new("a"), Stamp { kind: Kind::Folder, ..stamp(1) });
