@@ -8,6 +8,7 @@ use crate::core::Core;
 use crate::error::WorkError;
 use crate::incoming::{self, Unfit};
 use crate::integrate::Refusal;
+use crate::keep;
 use crate::lines::Lines;
 
 impl Core {
@@ -74,11 +75,13 @@ impl Core {
             return Ok(None);
         }
         let range = format!("{base}..{upstream}");
-        let format = format!("--format=%H %(trailers:key={},valueonly,separator=%x2C)", commit::INSTANCE);
+        let format = format!("--format=%H %(trailers:key={},valueonly,separator=%x2C)%x09%s", commit::INSTANCE);
         let list = self.git.check(&["log", "--first-parent", "--reverse", &format, &range, "--"])?;
         let text = String::from_utf8_lossy(&list);
         let found = text.lines().find_map(|line| {
-            let (id, instances) = line.split_once(' ')?;
+            let (id, rest) = line.split_once(' ')?;
+            let (instances, _) =
+                rest.split_once('\t').filter(|(_, subject)| subject.as_bytes().starts_with(keep::OURS))?;
             let other = instances.split(',').next_back().filter(|it| commit::is_instance(it) && is_other(it))?;
             Some((ObjectId::from_hex(id.as_bytes()).ok()?, other.to_owned()))
         });

@@ -3,6 +3,7 @@
 use gix::ObjectId;
 
 use crate::error::WorkError;
+use crate::keep;
 
 /// Who commits, and when.
 #[derive(Clone, Debug)]
@@ -100,6 +101,8 @@ impl Commit {
     /// Which bridge made it; `None` where it is a person's.
     #[must_use]
     pub fn instance(&self) -> Option<String> {
+        // A person's squash of what a bridge did elsewhere may end in its trailer, too.
+        self.message.starts_with(keep::OURS).then_some(())?;
         let last = self.message.trim_ascii_end().rsplit(|byte| *byte == b'\n').next()?;
         let value = last.strip_prefix(INSTANCE.as_bytes())?.strip_prefix(b": ")?;
         std::str::from_utf8(value).ok().filter(|text| is_instance(text)).map(str::to_owned)
@@ -153,9 +156,12 @@ mod tests {
         let instance = |text: &str| parse(id(9), &make(id(1), None, "a <a> 1 +0000", text)).unwrap().instance();
         let one = "0123456789abcdef";
         assert_eq!(instance(&message("bridge: summaries", one)).as_deref(), Some(one));
-        for text in
-            ["bridge: summaries", "x\n\nBridge-Instance: 12", "x\n\nBridge-Instance: 0123456789abcdef\n\nand more"]
-        {
+        for text in [
+            "bridge: summaries",
+            "Staging (#1)\n\n* bridge: summaries\n\nBridge-Instance: 0123456789abcdef",
+            "x\n\nBridge-Instance: 12",
+            "x\n\nBridge-Instance: 0123456789abcdef\n\nand more",
+        ] {
             assert_eq!(instance(text), None, "{text}");
         }
     }
