@@ -85,7 +85,8 @@ impl Tally {
         Self {
             hour: hour.to_owned(),
             count: 0,
-            input_sha256: Sha256::ZERO,
+            // The same documents in another hour, or after a letter, are another count.
+            input_sha256: Sha256::of(format!("{hour}{}", if told == hour { "+" } else { "" }).as_bytes()),
             first: Vec::new(),
             pending,
             since: DateTime::UNIX_EPOCH,

@@ -89,6 +89,19 @@ fn what_comes_after_the_letter_waits_for_the_end_of_the_hour_and_has_a_second_on
 }
 
 #[test]
+fn the_same_documents_again_are_counted_again() {
+    let mut bench = bench(0);
+    for (clock, letters) in [("03:10", 1), ("03:20", 2), ("04:10", 3)] {
+        bench.clock = Some(at(clock));
+        let outcomes = forged(&bench, 0..5);
+        assert_eq!(bench.file(outcomes).counted.len(), 5, "{clock}");
+        bench.clock = Some(at(clock) + TimeDelta::minutes(40));
+        assert_eq!(bench.file(Vec::new()).filed.len(), 1, "{clock}");
+        assert_eq!(names(&bench, "dead_letter"), letters, "{clock}");
+    }
+}
+
+#[test]
 fn a_letter_comes_in_time_however_many_more_come() {
     let mut bench = bench(0);
     let start = at("03:10");

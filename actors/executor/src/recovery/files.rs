@@ -23,6 +23,9 @@ const STAGED_MODE: u32 = 0o600;
 /// of its whole group lie in between, on a disk that may be slow.
 const APPLYING: TimeDelta = TimeDelta::seconds(60);
 
+/// What file systems write at a time, at the least: all that are in use here count in pages of this size.
+const BLOCK_BYTES: usize = 4096;
+
 /// A file that somebody else changed in the meantime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
@@ -172,6 +175,8 @@ impl<'r> Files<'r> {
             let (begun, applied) = (place.span.0, place.span.1 + APPLYING);
             place.lost = match place.state(found.as_ref()) {
                 State::Other => false,
+                // Somebody who takes lines away leaves the beginning, too, but cuts it anywhere.
+                State::Torn if !found.as_ref().is_some_and(cut_by_disk) => continue,
                 State::Torn => self.changed_by(place, applied)?,
                 State::Known | State::Missing => self.changed_by(place, begun)?,
             };
@@ -373,6 +378,11 @@ fn remove_file(folder: &Dir, name: &str) -> io::Result<()> {
 /// When a file or folder was last changed in any way. Nobody can set that back.
 fn changed_at(metadata: &Metadata) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(metadata.ctime(), u32::try_from(metadata.ctime_nsec()).ok()?)
+}
+
+/// Whether the end of what is left is a disk's doing: nothing is left, or whole blocks, or zeros in the place of others.
+fn cut_by_disk(found: &Image) -> bool {
+    found.content.len().is_multiple_of(BLOCK_BYTES) || found.content.contains(&0)
 }
 
 /// Whether `found` is what a power cut may have left of one of `images`: its beginning, or less, with zeros for what did
