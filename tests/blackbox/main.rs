@@ -11,6 +11,7 @@ mod harness;
 mod audit;
 mod cli;
 mod damage;
+mod edits;
 mod faults;
 mod foreign;
 mod formats;
