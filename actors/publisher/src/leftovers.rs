@@ -1,12 +1,14 @@
 //! What a crash left in the repository: locks that nobody holds, and files that nobody will finish.
 //!
-//! Only to be looked for at the start, under the instance lock. A lock that appears later belongs to somebody.
+//! Only to be looked for at the start, under the instance lock. A lock that appears later belongs to somebody, and so may
+//! one that is there already while a git lives that can hold it: it stays, and holds up what it would hold up later.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::housekeeping::KEEP_NOTE;
+use crate::living;
 use crate::packs::WORKSHOP;
 
 /// How long a lock that was found at the start may still be somebody's: so long it is waited for.
@@ -46,7 +48,8 @@ const PACK_GRACE: Duration = Duration::from_secs(600);
 /// How many entries beneath `refs/` are looked at.
 const MAX_REFS: usize = 100_000;
 
-/// Removes the locks that a crash left. All are found first: one that comes up while they are waited for is not meant.
+/// Removes the locks that a crash left. All are found first: one that comes up while they are waited for is not meant. While
+/// a git lives that can hold one, all stay: a lock does not tell whose it is.
 pub(crate) fn remove_locks(repo: &gix::Repository) {
     let (git_dir, common) = (repo.git_dir(), repo.common_dir());
     let mut locks: Vec<PathBuf> = OWN_LOCKS.map(|name| git_dir.join(name)).into();
@@ -54,17 +57,33 @@ pub(crate) fn remove_locks(repo: &gix::Repository) {
     locks.extend(ref_locks(&common.join("refs")));
     locks.retain(|lock| lock.symlink_metadata().is_ok());
     let deadline = Instant::now() + LOCK_GRACE;
-    for lock in locks {
-        while lock.symlink_metadata().is_ok() && Instant::now() < deadline {
-            std::thread::sleep(LOCK_POLL);
-        }
-        if lock.symlink_metadata().is_ok() {
-            match fs::remove_file(&lock) {
-                Ok(()) => tracing::warn!(lock = %lock.display(), "removed a lock that a crash left"),
-                Err(error) => tracing::error!(lock = %lock.display(), %error, "a stale lock cannot be removed"),
-            }
-        }
+    let is_there = |lock: &PathBuf| lock.symlink_metadata().is_ok();
+    while locks.iter().any(is_there) && Instant::now() < deadline {
+        std::thread::sleep(LOCK_POLL);
     }
+    locks.retain(is_there);
+    if locks.is_empty() {
+        return;
+    }
+    match living::find(&living::places(repo), &canonical(&locks)) {
+        Some(holder) => locks.iter().for_each(|lock| {
+            tracing::warn!(lock = %lock.display(), %holder, "a lock is left alone: a git that lives may hold it");
+        }),
+        None => locks.iter().for_each(|lock| remove_lock(lock)),
+    }
+}
+
+fn remove_lock(lock: &Path) {
+    match fs::remove_file(lock) {
+        Ok(()) => tracing::warn!(lock = %lock.display(), "removed a lock that a crash left"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => tracing::error!(lock = %lock.display(), %error, "a stale lock cannot be removed"),
+    }
+}
+
+/// As the kernel calls them.
+fn canonical(paths: &[PathBuf]) -> Vec<PathBuf> {
+    paths.iter().filter_map(|path| path.canonicalize().ok()).collect()
 }
 
 /// Every `*.lock` beneath a folder of references: no reference may be called so.

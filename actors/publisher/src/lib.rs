@@ -37,6 +37,7 @@ pub mod integrate;
 pub mod keep;
 mod leftovers;
 mod lines;
+mod living;
 mod mend;
 pub mod merge;
 pub mod network;

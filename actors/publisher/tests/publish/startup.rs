@@ -5,7 +5,7 @@ use std::path::Path;
 use publisher::git::programs::TABLE;
 use publisher::{OpenError, PublisherConfig, open_check};
 
-use crate::world::{World, git, read, run, subjects, try_git, until, write};
+use crate::world::{PATIENCE, World, git, read, run, script, start, subjects, try_git, until, write};
 
 fn check(cloud: &Path) -> Result<(), OpenError> {
     open_check(&PublisherConfig::new(cloud))
@@ -65,6 +65,71 @@ fn locks_that_a_crash_left_are_removed_at_the_start() {
         for lock in locks {
             assert!(!world.cloud.join(".git").join(lock).exists(), "{lock}");
         }
+    });
+}
+
+/// A person's commit whose editor stays open until there is a file `go`; how it ended is told in a file `end`. Nobody of
+/// this process's started it, and with its own end it goes.
+#[cfg(target_os = "linux")]
+fn commit_in_the_editor(world: &World) {
+    let top = world.top();
+    let waits = format!("touch {0}/open; until test -e {0}/go || ! test -e {0}; do sleep 0.02; done", top.display());
+    let editor = script(top, "editor", &format!("{waits}; echo mine > \"$1\""));
+    let commit = format!("(git commit -q -a; echo $? > {0}/end.new; mv {0}/end.new {0}/end)", top.display());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &format!("{commit} > {}/said 2>&1 &", top.display())]);
+    shell.current_dir(world.cloud.join("src")).env("GIT_EDITOR", editor).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    for who in ["AUTHOR", "COMMITTER"] {
+        shell.env(format!("GIT_{who}_NAME"), "Person").env(format!("GIT_{who}_EMAIL"), "person@example.org");
+    }
+    assert!(shell.status().unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+fn wait(what: &str, holds: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_lock_of_a_commit_whose_editor_is_open_stays_at_a_start_and_goes_once_nobody_lives_who_holds_it() {
+    let mut world = World::seeded();
+    let lock = world.cloud.join(".git/index.lock");
+    write(&world.cloud, "src/a.txt", "mine\n");
+    commit_in_the_editor(&world);
+    wait("the editor", || world.top().join("open").exists() && lock.exists());
+    // Those of a packing beside it; without the references' nothing can be done.
+    let [packing, references] = ["objects/pack/multi-pack-index.lock", "packed-refs.lock"].map(|name| {
+        write(&world.cloud.join(".git"), name, "");
+        world.cloud.join(".git").join(name)
+    });
+    run(world.config(), |bridge| async move {
+        until("the start or its trouble", || bridge.status.is_ready() || bridge.status.is_degraded()).await;
+        let trouble = bridge.status.degraded_reason().unwrap_or_default();
+        assert!(references.exists() && trouble.contains("packed-refs"), "{trouble}");
+        std::fs::remove_file(references).unwrap();
+        until("the start", || bridge.status.is_ready()).await;
+        assert!(lock.exists() && packing.exists());
+        std::fs::remove_file(packing).unwrap();
+        write(world.top(), "go", "");
+        until("the commit's end", || world.top().join("end").exists()).await;
+        let said = read(world.top(), "said").unwrap();
+        assert_eq!(read(world.top(), "end").unwrap(), "0\n", "{said}");
+        assert_eq!(subjects(&world.cloud, "main"), ["first", "mine"]);
+        let a = world.file("a");
+        bridge.send(a).await;
+        bridge.quiet(&world, 1).await;
+        bridge.stop().await;
+        // With nobody there it is a crash's.
+        std::fs::write(&lock, "").unwrap();
+        let next = start(world.config());
+        until("the next start", || next.status.is_ready()).await;
+        assert!(!lock.exists());
+        next.stop().await;
     });
 }
 
