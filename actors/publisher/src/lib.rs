@@ -41,6 +41,7 @@ mod living;
 mod mend;
 pub mod merge;
 pub mod network;
+mod noted;
 pub mod objects;
 mod open;
 pub mod pace;

@@ -205,6 +205,7 @@ impl Core {
             destination,
         };
         core.load(head)?;
+        core.open_notes()?;
         let left = refs::read(core.store.repo(), refs::INDEXED)?;
         core.open_kept(left, now)?;
         core.open_indexed(now)?;

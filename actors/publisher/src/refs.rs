@@ -101,6 +101,27 @@ pub fn set(repo: &gix::Repository, name: &str, new: ObjectId, signature: &str) -
     edit(repo, name, PreviousValue::Any, new, signature, "")
 }
 
+/// Removes the bridge's private references, those of them that there are, and makes that durable.
+///
+/// # Errors
+/// When one is locked, or the disk refuses.
+pub fn forget(repo: &gix::Repository, names: &[&str]) -> Result<(), WorkError> {
+    for name in names {
+        let full = FullName::try_from(*name).map_err(|e| error(name)(e.to_string()))?;
+        let change = Change::Delete { expected: PreviousValue::Any, log: RefLog::AndReference };
+        repo.edit_references_as([RefEdit { change, name: full, deref: false }], None)
+            .map_err(|e| error(name)(e.to_string()))?;
+        // What was packed is packed anew beside the folders of the others.
+        let file = repo.common_dir().join(name);
+        for folder in file.ancestors().skip(1).take_while(|above| above.starts_with(repo.common_dir())) {
+            if folder.is_dir() {
+                crate::objects::sync_folder(folder)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Lets a detached HEAD name a branch, and makes that durable.
 ///
 /// # Errors

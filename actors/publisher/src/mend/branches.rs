@@ -158,14 +158,16 @@ struct Unanswered;
 
 /// The newest commit of a branch's log that is whole, and whether that log can have lost nothing.
 fn logged(mender: &Mender, reference: &str) -> Option<(Told, bool)> {
-    let moves = mender.moves(reference);
+    let all = mender.moves(reference);
+    let moves = if reference == "HEAD" { reflog::since_switch(&all) } else { &all };
     let newest = moves.iter().rev().map(|step| step.to).find(|id| mender.is_whole(*id))?;
     let sound = mender.log(reference).is_some_and(|log| reflog::without_damage(&log).is_none());
     let last = moves.last().is_some_and(|step| step.to == newest);
     Some(((newest, format!("logs/{reference}")), sound && last))
 }
 
-/// Where the branch that is checked out was: by its log, by what the bridge noted if that descends from there, by the remote.
+/// Where the branch that is checked out was: by its log, by what the bridge noted of it if that descends from there, by the
+/// remote. What was noted of another branch, or of nobody knows which, tells nothing.
 /// The remote is asked where nothing else is certain: what it has must not be made a second time from the audit log.
 fn tip(mender: &Mender, branch: &str) -> Result<Option<Told>, Unanswered> {
     let logged = logged(mender, branch).or_else(|| logged(mender, "HEAD").map(|(told, _)| (told, false)));
@@ -177,7 +179,8 @@ fn tip(mender: &Mender, branch: &str) -> Result<Option<Told>, Unanswered> {
     };
     let newer = |best: Told, next: Told| if mender.descends(next.0, best.0) { next } else { best };
     let here = known();
-    let own: Vec<Told> = [BASE, INDEXED].into_iter().filter_map(|name| noted(&here, name)).collect();
+    let of_it = crate::noted::branch(&mender.places.common).as_deref() == Some(branch);
+    let own: Vec<Told> = [BASE, INDEXED].into_iter().filter(|_| of_it).filter_map(|name| noted(&here, name)).collect();
     let certain = sound || !own.is_empty();
     let told = logged.map(|(told, _)| told).into_iter().chain(own).reduce(newer);
     if certain {

@@ -45,10 +45,19 @@ fn lines(log: &[u8]) -> impl Iterator<Item = &[u8]> {
     log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }
 
+fn is_switch(step: &Move) -> bool {
+    step.why.starts_with("checkout: moving from ")
+}
+
 /// The branch that HEAD was on last, if its log tells of a switch.
 pub(crate) fn last_switch(moves: &[Move]) -> Option<&str> {
-    let switched = |step: &Move| step.why.starts_with("checkout: moving from ");
-    moves.iter().rev().find(|step| switched(step))?.why.rsplit(" to ").next()
+    moves.iter().rev().find(|step| is_switch(step))?.why.rsplit(" to ").next()
+}
+
+/// The moves of HEAD's since it was switched last: those before are another branch's.
+pub(crate) fn since_switch(moves: &[Move]) -> &[Move] {
+    let from = moves.iter().rposition(is_switch).unwrap_or_default();
+    moves.get(from..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -97,6 +106,8 @@ mod tests {
         let one = "1".repeat(40);
         let log = line(&one, "checkout: moving from main to team/x") + &line(&one, "commit: to the end");
         assert_eq!(last_switch(&moves(log.as_bytes())), Some("team/x"));
+        let before = line(&one, "commit: on main") + &log;
+        assert_eq!(since_switch(&moves(before.as_bytes())), moves(log.as_bytes()));
         assert_eq!(last_switch(&moves(line(&one, "commit (initial): a").as_bytes())), None);
     }
 }

@@ -25,6 +25,7 @@ mod rivals;
 mod rolling;
 mod speed;
 mod startup;
+mod switched;
 mod work_tree;
 mod world;
 
