@@ -55,13 +55,15 @@ mod linux {
     const MAX_DEPTH: usize = 64;
 
     /// A git that was started in one of `places` or has a file in there open, or whoever has one of `locks` open. This
-    /// process and its children are none, and whom the kernel tells nothing of cannot be seen.
+    /// process and its children are none, and whom the kernel tells nothing of cannot be seen. A git whose parent died is
+    /// what a bridge that was killed left: a remote that is silent may keep it for ever, and it counts only for a lock that it
+    /// has open.
     pub(crate) fn find(places: &[PathBuf], locks: &[PathBuf]) -> Option<Living> {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         pids.find_map(|pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned();
-            let git = is_git(pid, &name) && is_at_work(pid, places);
+            let git = is_git(pid, &name) && is_at_work(pid, places) && !is_orphan(pid);
             let holds = git || open_files(pid).any(|file| locks.contains(&file));
             (holds && !is_ours(pid)).then_some(Living { pid, name })
         })
@@ -89,6 +91,14 @@ mod linux {
     fn is_ours(pid: u32) -> bool {
         let line = std::iter::successors(Some(pid), |pid| parent(*pid));
         line.take(MAX_DEPTH).any(|pid| pid == std::process::id())
+    }
+
+    /// Whether whoever started it is gone: then the first process is its parent, or one that collects orphans.
+    fn is_orphan(pid: u32) -> bool {
+        parent(pid).is_none_or(|parent| {
+            let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+            parent <= 1 || matches!(name.trim_end(), "systemd" | "init")
+        })
     }
 
     fn parent(pid: u32) -> Option<u32> {
