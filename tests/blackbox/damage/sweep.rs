@@ -93,7 +93,7 @@ fn whatever_file_is_damaged_the_bridge_publishes_or_says_why_not() {
     let root = template.root();
     let files = files(root).into_iter().map(|path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
     let files: Vec<String> = files.filter(|file| is_tried(file) && file.contains(&only)).collect();
-    let seed = number("GHOST_BRIDGE_SWEEP_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let seed = number("GHOST_BRIDGE_SWEEP_SEED").unwrap_or(11);
     let bytes = number("GHOST_BRIDGE_SWEEP_BYTES").unwrap_or(1);
     let ways: Vec<(Damage, u64)> = [Damage::Empty, Damage::Zeroed, Damage::Half]
         .map(|damage| (damage, 0))

@@ -32,7 +32,9 @@ pub(crate) fn read(places: &Places, kind: Kind) -> Result<Head, WorkError> {
         return Ok(if file.symlink_metadata().is_ok() { Head::Detached } else { Head::Damaged("missing") });
     };
     Ok(match Value::parse(&bytes, kind) {
-        Value::Symbolic(name) => Head::Named(name),
+        Value::Symbolic(name) if name.starts_with("refs/heads/") => Head::Named(name),
+        // Git lets it name nothing else.
+        Value::Symbolic(_) => Head::Damaged("no branch's name"),
         Value::Id(_) => Head::Detached,
         Value::Damaged(_) => Head::Damaged(damage(&bytes)),
     })
