@@ -114,8 +114,8 @@ fn what_could_not_be_pushed_in_one_life_is_pushed_in_the_next() {
     bridge.stop();
 }
 
-#[test]
-fn a_stop_ends_a_consolidation_of_packs_and_pushes_what_waited_behind_it() {
+/// A CLOUD with more packs than are left lying.
+fn with_many_packs() -> Cloud {
     let cloud = Cloud::new();
     cloud.git(&["config", "maintenance.auto", "false"]);
     for n in 0..60 {
@@ -123,6 +123,12 @@ fn a_stop_ends_a_consolidation_of_packs_and_pushes_what_waited_behind_it() {
         cloud.git(&["repack", "-dq"]);
     }
     cloud.git(&["push", "-q"]);
+    cloud
+}
+
+#[test]
+fn a_stop_ends_a_consolidation_of_packs_and_pushes_what_waited_behind_it() {
+    let cloud = with_many_packs();
     let mark = cloud.world().join("mark");
     let mark = mark.display();
     let hangs =
@@ -177,13 +183,7 @@ fn a_thousand_packs_that_cannot_be_put_together_are_told_and_marked_ones_are_non
 
 #[test]
 fn a_consolidation_that_is_killed_leaves_nothing_among_the_packs() {
-    let cloud = Cloud::new();
-    cloud.git(&["config", "maintenance.auto", "false"]);
-    for n in 0..60 {
-        cloud.git(&["commit", "-q", "--allow-empty", "-m", &format!("a person's {n}")]);
-        cloud.git(&["repack", "-dq"]);
-    }
-    cloud.git(&["push", "-q"]);
+    let cloud = with_many_packs();
     // The kernel kills it once it has written half a KiB.
     let dies = cloud.git_with("case \" $* \" in *\" --window=0 \"*) ulimit -f 1;; esac");
     let bridge = Bridge::start_with(&cloud, |run| {
